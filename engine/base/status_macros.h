@@ -7,8 +7,8 @@
 #include "absl/status/statusor.h"
 
 // Returns the status of `expr` from the enclosing function unless it is OK.
-#define TANDEM_RETURN_IF_ERROR(expr)                            \
-  do {                                                          \
+#define TANDEM_RETURN_IF_ERROR(expr)                                                       \
+  do {                                                                                     \
     if (absl::Status tandem_status_ = (expr); !tandem_status_.ok()) return tandem_status_; \
   } while (false)
 

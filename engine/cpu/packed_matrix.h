@@ -1,15 +1,18 @@
 // Weight matrices as the kernels read them: 16 rows side by side, so that vector lanes are rows.
 //
-// Rows are taken in groups of kRowGroup = 16 (the last group is padded with zero rows). Within a group, the K axis is cut into the
-// format's blocks; for one block the group holds, in this order ("x16" = one value for each of the 16 rows, adjacent):
+// Rows are taken in groups of kRowGroup = 16 (the last group is padded with zero rows). Within a group, the K axis is
+// cut into the format's blocks; for one block the group holds, in this order ("x16" = one value for each of the 16
+// rows, adjacent):
 //
 //   F32, F16   one element:  value x16 (4 or 2 bytes each)
 //   Q8_0       32 elements:  f16 d x16 | 8 units of 4 elements: int8[16 rows][4]
 //   Q4_K       256 elements: f16 d x16 | f16 dmin x16 | u8 scale[8 sub-blocks] x16 | u8 min[8] x16 |
-//                            32 vectors u8[16 rows][4]: vector 8c+u has in its low nibbles elements 64c+4u.. and in its high nibbles 64c+32+4u..
+//                            32 vectors u8[16 rows][4]: vector 8c+u has in its low nibbles elements 64c+4u.. and in its
+//                            high nibbles 64c+32+4u..
 //   Q6_K       256 elements: f16 d x16 | i8 scale[16 sub-blocks] x16 |
-//                            32 vectors u8[16][4] of low nibbles: vector v = unit v (low), unit v+32 (high), unit = 4 elements |
-//                            16 vectors u8[16][4] of top bit pairs: vector t = units t, t+16, t+32, t+48 from the low bits up
+//                            32 vectors u8[16][4] of low nibbles: vector v = unit v (low), unit v+32 (high), unit = 4
+//                            elements | 16 vectors u8[16][4] of top bit pairs: vector t = units t, t+16, t+32, t+48
+//                            from the low bits up
 //
 // A unit's 4 elements of one row are adjacent bytes, the operand shape of the 4-way int8 dot product instructions.
 #pragma once
@@ -27,18 +30,21 @@ namespace tandem::engine {
 
 inline constexpr int kRowGroup = 16;
 
-// Bytes of one group of 16 rows of `cols` elements in packed form; 0 if `type` has no packed form or cols is no multiple of its block.
+// Bytes of one group of 16 rows of `cols` elements in packed form; 0 if `type` has no packed form or cols is no
+// multiple of its block.
 uint64_t PackedGroupBytes(TensorType type, uint64_t cols);
-// Bytes of the packed matrix, for memory planning before anything is loaded. Errors: kInvalidArgument as for PackMatrix.
+// Bytes of the packed matrix, for memory planning before anything is loaded. Errors: kInvalidArgument as for
+// PackMatrix.
 absl::StatusOr<uint64_t> PackedMatrixBytes(TensorType type, uint64_t rows, uint64_t cols);
 
 // An immutable packed matrix [rows, cols]. Owns its memory (64-byte aligned). Thread-safe.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  // Lays out `src` (rows in file format, one after the other). Errors: kInvalidArgument (type without kernels, cols no multiple of the
-  // block, size of `src` wrong), kResourceExhausted (no memory).
-  static absl::StatusOr<PackedMatrix> Pack(TensorType type, uint64_t rows, uint64_t cols, std::span<const std::byte> src, ThreadPool& pool);
+  // Lays out `src` (rows in file format, one after the other). Errors: kInvalidArgument (type without kernels, cols no
+  // multiple of the block, size of `src` wrong), kResourceExhausted (no memory).
+  static absl::StatusOr<PackedMatrix> Pack(TensorType type, uint64_t rows, uint64_t cols,
+                                           std::span<const std::byte> src, ThreadPool& pool);
 
   TensorType type() const { return type_; }
   int64_t rows() const { return rows_; }

@@ -1,12 +1,13 @@
-// Reader of GGUF model files, versions 2 and 3, little-endian. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+// Reader of GGUF model files, versions 2 and 3, little-endian. Format:
+// https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 //
 //   "GGUF" | u32 version | u64 tensor count | u64 metadata count
 //   metadata: { string key, u32 value type, value } ...        string = u64 length, bytes
-//   tensor infos: { string name, u32 n_dims, u64 dims[n_dims] fastest first, u32 type, u64 offset in the data section } ...
-//   padding to general.alignment (32 unless given) | data section
+//   tensor infos: { string name, u32 n_dims, u64 dims[n_dims] fastest first, u32 type, u64 offset in the data section }
+//   ... padding to general.alignment (32 unless given) | data section
 //
-// Every byte is hostile until checked: counts, lengths, offsets, alignment and types are validated against the file's size
-// before anything is allocated or followed.
+// Every byte is hostile until checked: counts, lengths, offsets, alignment and types are validated against the file's
+// size before anything is allocated or followed.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +15,7 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
+
 #include <variant>
 #include <vector>
 
@@ -26,11 +27,12 @@ namespace tandem::engine {
 
 // Metadata array: elements of one scalar type, or strings. Nested arrays are refused (no known file has them).
 // Views point into the file's mapping and live as long as the GgufFile.
-using GgufArray = std::variant<std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>, std::vector<int16_t>,
-                               std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>, std::vector<bool>,
-                               std::vector<std::string_view>, std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>>;
-using GgufValue = std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, std::string_view, uint64_t,
-                               int64_t, double, GgufArray>;
+using GgufArray =
+    std::variant<std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>, std::vector<int16_t>,
+                 std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>, std::vector<bool>,
+                 std::vector<absl::string_view>, std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>>;
+using GgufValue = std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, absl::string_view,
+                               uint64_t, int64_t, double, GgufArray>;
 
 struct GgufTensor {
   std::string name;
@@ -43,11 +45,12 @@ struct GgufTensor {
   uint64_t rows() const;  // product of all dims but the first; 1 for a vector
 };
 
-// A parsed file. Ownership: owns its mapping (Open) or borrows the caller's bytes (Parse). Immutable, hence thread-safe.
+// A parsed file. Ownership: owns its mapping (Open) or borrows the caller's bytes (Parse). Immutable, hence
+// thread-safe.
 class GgufFile {
  public:
-  // Maps `path` read-only. Errors: kNotFound, kPermissionDenied, kInvalidArgument (not a GGUF file, truncated or inconsistent:
-  // the message names the field and its file offset), kUnimplemented (version or big-endian).
+  // Maps `path` read-only. Errors: kNotFound, kPermissionDenied, kInvalidArgument (not a GGUF file, truncated or
+  // inconsistent: the message names the field and its file offset), kUnimplemented (version or big-endian).
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path);
   // The same over bytes in memory, which must outlive the result.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes);
@@ -62,27 +65,30 @@ class GgufFile {
   std::span<const std::byte> header() const { return bytes_.first(data_offset_); }
 
   // Metadata in file order.
-  std::span<const std::pair<std::string_view, GgufValue>> metadata() const { return metadata_; }
-  const GgufValue* Find(std::string_view key) const;  // null if absent
-  bool Has(std::string_view key) const { return Find(key) != nullptr; }
-  // Typed access. Integers convert between widths if the value fits. Errors: kNotFound (no such key), kInvalidArgument (another type or out of range);
-  // both name the key.
-  absl::StatusOr<uint64_t> GetUint(std::string_view key) const;
-  absl::StatusOr<int64_t> GetInt(std::string_view key) const;
-  absl::StatusOr<double> GetFloat(std::string_view key) const;  // float or double
-  absl::StatusOr<bool> GetBool(std::string_view key) const;
-  absl::StatusOr<std::string_view> GetString(std::string_view key) const;
-  absl::StatusOr<std::span<const std::string_view>> GetStrings(std::string_view key) const;
-  absl::StatusOr<std::span<const float>> GetFloats(std::string_view key) const;
-  absl::StatusOr<std::vector<int64_t>> GetInts(std::string_view key) const;  // any integer array, widened
+  std::span<const std::pair<absl::string_view, GgufValue>> metadata() const { return metadata_; }
+  const GgufValue* Find(absl::string_view key) const;  // null if absent
+  bool Has(absl::string_view key) const { return Find(key) != nullptr; }
+  // Typed access. Integers convert between widths if the value fits. Errors: kNotFound (no such key), kInvalidArgument
+  // (another type or out of range); both name the key.
+  absl::StatusOr<uint64_t> GetUint(absl::string_view key) const;
+  absl::StatusOr<int64_t> GetInt(absl::string_view key) const;
+  absl::StatusOr<double> GetFloat(absl::string_view key) const;  // float or double
+  absl::StatusOr<bool> GetBool(absl::string_view key) const;
+  absl::StatusOr<absl::string_view> GetString(absl::string_view key) const;
+  absl::StatusOr<std::span<const absl::string_view>> GetStrings(absl::string_view key) const;
+  absl::StatusOr<std::span<const float>> GetFloats(absl::string_view key) const;
+  absl::StatusOr<std::vector<int64_t>> GetInts(absl::string_view key) const;  // any integer array, widened
 
   std::span<const GgufTensor> tensors() const { return tensors_; }
-  const GgufTensor* FindTensor(std::string_view name) const;  // null if absent
+  const GgufTensor* FindTensor(absl::string_view name) const;  // null if absent
   // The tensor's bytes in the mapping (page faults read the disk). `tensor` must belong to this file.
-  std::span<const std::byte> Data(const GgufTensor& tensor) const { return bytes_.subspan(tensor.offset, tensor.bytes); }
+  std::span<const std::byte> Data(const GgufTensor& tensor) const {
+    return bytes_.subspan(tensor.offset, tensor.bytes);
+  }
 
-  // Identity of the model, as 32 hex digits: XXH3-128 over the header, the file size and the first 4 KiB of every tensor. Reads
-  // little, so it is quick on a 40 GB file; it tells two files apart, it does not prove integrity (checksums on the wire do that).
+  // Identity of the model, as 32 hex digits: XXH3-128 over the header, the file size and the first 4 KiB of every
+  // tensor. Reads little, so it is quick on a 40 GB file; it tells two files apart, it does not prove integrity
+  // (checksums on the wire do that).
   std::string Fingerprint() const;
 
  private:
@@ -94,13 +100,14 @@ class GgufFile {
   uint32_t version_ = 0;
   uint32_t alignment_ = 32;
   uint64_t data_offset_ = 0;
-  std::vector<std::pair<std::string_view, GgufValue>> metadata_;
-  absl::flat_hash_map<std::string_view, size_t> metadata_index_;
+  std::vector<std::pair<absl::string_view, GgufValue>> metadata_;
+  absl::flat_hash_map<absl::string_view, size_t> metadata_index_;
   std::vector<GgufTensor> tensors_;
-  absl::flat_hash_map<std::string_view, size_t> tensor_index_;
+  absl::flat_hash_map<absl::string_view, size_t> tensor_index_;
 };
 
-// "Q4_K" etc. of the value's type for messages and `tandem inspect`: renders scalars in full, long arrays shortened to `max_items`.
+// "Q4_K" etc. of the value's type for messages and `tandem inspect`: renders scalars in full, long arrays shortened to
+// `max_items`.
 std::string FormatValue(const GgufValue& value, size_t max_items = 6);
 
 }  // namespace tandem::engine

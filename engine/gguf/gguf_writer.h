@@ -5,7 +5,7 @@
 #include <functional>
 #include <span>
 #include <string>
-#include <string_view>
+
 #include <vector>
 
 #include "absl/status/status.h"
@@ -16,21 +16,23 @@ namespace tandem::engine {
 // Ownership: copies metadata; tensor bytes are borrowed until Write or Serialize returns. Thread-compatible.
 class GgufWriter {
  public:
-  void SetUint32(std::string_view key, uint32_t value);
-  void SetUint64(std::string_view key, uint64_t value);
-  void SetInt32(std::string_view key, int32_t value);
-  void SetFloat32(std::string_view key, float value);
-  void SetBool(std::string_view key, bool value);
-  void SetString(std::string_view key, std::string_view value);
-  void SetStrings(std::string_view key, std::span<const std::string> values);
-  void SetFloats(std::string_view key, std::span<const float> values);
-  void SetInt32s(std::string_view key, std::span<const int32_t> values);
+  void SetUint32(absl::string_view key, uint32_t value);
+  void SetUint64(absl::string_view key, uint64_t value);
+  void SetInt32(absl::string_view key, int32_t value);
+  void SetFloat32(absl::string_view key, float value);
+  void SetBool(absl::string_view key, bool value);
+  void SetString(absl::string_view key, absl::string_view value);
+  void SetStrings(absl::string_view key, std::span<const std::string> values);
+  void SetFloats(absl::string_view key, std::span<const float> values);
+  void SetInt32s(absl::string_view key, std::span<const int32_t> values);
 
-  // `dims` fastest axis first. Errors: kInvalidArgument (size of `data` is not that of type and dims; more than 4 dims; duplicate name).
-  absl::Status AddTensor(std::string_view name, TensorType type, std::span<const uint64_t> dims, std::span<const std::byte> data);
+  // `dims` fastest axis first. Errors: kInvalidArgument (size of `data` is not that of type and dims; more than 4 dims;
+  // duplicate name).
+  absl::Status AddTensor(absl::string_view name, TensorType type, std::span<const uint64_t> dims,
+                         std::span<const std::byte> data);
 
-  // Writes to `path` through a temporary file in the same folder that is renamed at the end, so a reader never sees half a file.
-  // Errors: kUnavailable with the operating system's message.
+  // Writes to `path` through a temporary file in the same folder that is renamed at the end, so a reader never sees
+  // half a file. Errors: kUnavailable with the operating system's message.
   absl::Status Write(const std::string& path) const;
   std::vector<std::byte> Serialize() const;
 
@@ -41,7 +43,7 @@ class GgufWriter {
     std::vector<uint64_t> dims;
     std::span<const std::byte> data;
   };
-  void AppendKey(std::string_view key, uint32_t value_type);
+  void AppendKey(absl::string_view key, uint32_t value_type);
   std::vector<std::byte> Header() const;  // everything before the data section, padded
 
   std::vector<std::byte> metadata_;

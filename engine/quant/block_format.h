@@ -1,17 +1,17 @@
-// The block formats of GGUF tensors: layout, size and scalar conversion of each. Source of the layouts: the GGUF specification
-// and the public definitions of the formats in ggml; the numbers of TensorType are the file format's.
+// The block formats of GGUF tensors: layout, size and scalar conversion of each. Source of the layouts: the GGUF
+// specification and the public definitions of the formats in ggml; the numbers of TensorType are the file format's.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string_view>
 
 #include "absl/status/statusor.h"
 
 namespace tandem::engine {
 
-// Type code of a tensor as stored in a GGUF file. Codes absent here are retired or unknown and are refused by the reader.
+// Type code of a tensor as stored in a GGUF file. Codes absent here are retired or unknown and are refused by the
+// reader.
 enum class TensorType : uint32_t {
   kF32 = 0,
   kF16 = 1,
@@ -47,11 +47,12 @@ enum class TensorType : uint32_t {
   kMXFP4 = 39,
 };
 
-// One format. Conversions are the scalar definition of the format; they are null for a format that Tandem can list but not
-// compute with. `count` is in elements and a multiple of `block_elements`; `src`/`dst` hold count / block_elements blocks.
+// One format. Conversions are the scalar definition of the format; they are null for a format that Tandem can list but
+// not compute with. `count` is in elements and a multiple of `block_elements`; `src`/`dst` hold count / block_elements
+// blocks.
 struct BlockFormat {
   TensorType type;
-  std::string_view name;  // upper case, as in file names: "Q4_K"
+  absl::string_view name;  // upper case, as in file names: "Q4_K"
   uint32_t block_elements;
   uint32_t block_bytes;
   void (*dequantize)(const std::byte* src, float* dst, size_t count);
@@ -64,12 +65,13 @@ struct BlockFormat {
 // The format of `type`, or null if the code is unknown. The result lives forever. Thread-safe.
 const BlockFormat* FindBlockFormat(TensorType type);
 // The same by name, any case ("q8_0"); null if unknown.
-const BlockFormat* FindBlockFormat(std::string_view name);
+const BlockFormat* FindBlockFormat(absl::string_view name);
 // All formats, in order of their codes.
 std::span<const BlockFormat> AllBlockFormats();
 
 // Bytes of a tensor of `dims` (GGUF order: fastest axis first).
-// Errors: kInvalidArgument (unknown type; fastest axis no multiple of the block; zero dimension; size overflows 63 bits).
+// Errors: kInvalidArgument (unknown type; fastest axis no multiple of the block; zero dimension; size overflows 63
+// bits).
 absl::StatusOr<uint64_t> TensorBytes(TensorType type, std::span<const uint64_t> dims);
 
 // IEEE half to float, exact; float to half, round to nearest even. Software, the same bits on every machine.
