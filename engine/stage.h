@@ -1,0 +1,105 @@
+// The one door of the engine: a stage is a contiguous range of a model's layers, loaded on this machine, that executes
+// steps. The first stage also holds the embedding, the last one the output norm, the head and the sampler.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/cpu/cpu_features.h"
+#include "engine/gguf/gguf_file.h"
+#include "engine/model/model_spec.h"
+#include "engine/model/tensor_source.h"
+#include "engine/sampling/sampler.h"
+
+namespace tandem::engine {
+
+enum class KvType { kF32, kF16 };
+
+struct StageOptions {
+  int32_t first_layer = 0;  // layers [first_layer, end_layer)
+  int32_t end_layer = 0;
+  KvType kv_type = KvType::kF16;
+  int32_t page_tokens = 32;       // tokens in a KV page, a multiple of 16
+  int32_t num_pages = 0;          // KV pages of this stage, the same on all stages of a pipeline
+  int32_t max_step_tokens = 512;  // tokens of all slices of one step: sizes the scratch memory
+  Isa isa = Isa::kScalar;
+  int32_t threads = 0;      // 0: one per physical core
+  bool pin_threads = true;  // false where several stages share a process
+};
+
+// Bytes a stage will hold, known before anything is loaded.
+struct StageMemory {
+  uint64_t weights = 0;
+  uint64_t kv = 0;
+  uint64_t scratch = 0;
+  uint64_t total() const { return weights + kv + scratch; }
+};
+// Errors: kInvalidArgument (range or options out of bounds; names the field, value and limit).
+absl::StatusOr<StageMemory> EstimateStageMemory(const ModelSpec& spec, const GgufFile& file,
+                                                const StageOptions& options);
+
+enum class SliceOutput {
+  kNone,    // prefill that is not at its end: only fills the KV cache
+  kSample,  // draw the token after the slice's last one
+  kLogits,  // the logits at every position of the slice
+};
+
+// A run of consecutive tokens of one sequence in a step. Everything that the step needs comes with it: a stage keeps no
+// state of a sequence but the contents of its KV pages.
+struct Slice {
+  int32_t position = 0;             // of the first token in its sequence
+  std::span<const int32_t> tokens;  // >= 1; read by the first stage, counted by the others
+  std::span<const uint32_t> pages;  // the sequence's pages in order; covers position + tokens.size()
+  SliceOutput output = SliceOutput::kNone;
+  const SamplingParams* sampling = nullptr;  // kSample on the last stage: not null
+  std::span<const int32_t> recent;           // kSample: what the penalties see, oldest first
+};
+
+struct Step {
+  std::vector<Slice> slices;      // of different sequences; the result of none depends on the others
+  std::span<const float> hidden;  // [tokens of all slices, hidden]; empty on the first stage
+};
+
+struct SliceResult {
+  int32_t slice = 0;          // index into Step::slices
+  SampledToken sampled;       // kSample
+  std::vector<float> logits;  // kLogits: [tokens of the slice, vocab]
+};
+
+struct StepResult {
+  std::vector<float> hidden;         // [tokens, hidden]; empty on the last stage
+  std::vector<SliceResult> results;  // last stage: one per slice whose output is not kNone
+};
+
+// Called on the loading thread after each tensor.
+using LoadProgress = std::function<void(uint64_t bytes_done, uint64_t bytes_total)>;
+
+// Ownership: owns weights, KV pages, scratch and threads; borrows nothing after Load. Threading: Run by one thread at a
+// time (the step thread).
+class Stage {
+ public:
+  // `spec` was read from `file`, whose header names the tensors; their bytes come from `source`. Returns early with
+  // kCancelled when `cancelled` (may be null) gives true. Errors: kInvalidArgument (options), kResourceExhausted
+  // (memory; gives bytes wanted), those of `source`.
+  static absl::StatusOr<std::unique_ptr<Stage>> Load(const ModelSpec& spec, const GgufFile& file, TensorSource& source,
+                                                     const StageOptions& options, const LoadProgress& progress,
+                                                     const std::function<bool()>& cancelled);
+  virtual ~Stage() = default;
+
+  // Executes one step. Every index in `step` is checked: on error the KV pages of the step's slices are undefined, all
+  // others untouched. Errors: kInvalidArgument (names slice, field, value, limit), kInternal (NaN in the output: broken
+  // weights).
+  virtual absl::Status Run(const Step& step, StepResult* result) = 0;
+
+  virtual const StageOptions& options() const = 0;
+  virtual bool is_first() const = 0;
+  virtual bool is_last() const = 0;
+  virtual StageMemory memory() const = 0;  // what is really held
+};
+
+}  // namespace tandem::engine
