@@ -1,0 +1,43 @@
+// One hop of the pipeline: frames go one way, in order. Used by workers (to the next stage) and by the coordinator (to
+// the first stage). A folder of its own, since both sides dial and serve it; worker and coordinator know only this
+// interface.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "tandem/v1/pipeline.pb.h"
+
+namespace tandem::links {
+
+// Takes one arriving frame. Must not block: it posts to the receiver's own bounded queue.
+using FrameHandler = std::function<void(std::unique_ptr<v1::StepFrame> frame)>;
+
+// What a link has carried so far.
+struct LinkStats {
+  uint64_t frames = 0;
+  uint64_t bytes = 0;
+  // Hand-over to Send until the receiver's acknowledgement of the last acknowledged frame; 0 in memory.
+  double last_wire_s = 0;
+};
+
+// Thread-safe. Stop order: Close, then destroy.
+class StepLink {
+ public:
+  virtual ~StepLink() = default;
+  // Queues the frame for sending; never blocks. Errors: kUnavailable (closed or broken: the message says why),
+  // kResourceExhausted (the receiver has not acknowledged kMaxUnacknowledged frames).
+  virtual absl::Status Send(std::unique_ptr<v1::StepFrame> frame) = 0;
+  // Ends the link; frames not sent yet are dropped. Idempotent. After it returns no callback of the link runs.
+  virtual void Close() = 0;
+  virtual LinkStats stats() const = 0;
+};
+
+inline constexpr int kMaxUnacknowledged = 64;
+
+// Both ends in one process: Send calls the handler on the caller's thread.
+std::unique_ptr<StepLink> MakeInMemoryLink(FrameHandler handler);
+
+}  // namespace tandem::links

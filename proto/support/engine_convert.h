@@ -1,0 +1,29 @@
+// v1.Sampling and v1.Slice to the engine's types, with range checks: the one gate between bytes of a peer or a client
+// and the engine.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "engine/sampling/sampler.h"
+#include "engine/stage.h"
+#include "tandem/v1/cluster.pb.h"
+#include "tandem/v1/pipeline.pb.h"
+
+namespace tandem::proto_support {
+
+// Errors: kInvalidArgument as ValidateSampling. An unset seed gives 0.
+absl::StatusOr<engine::SamplingParams> SamplingFromProto(const v1::Sampling& sampling, int32_t vocab_size);
+
+// Errors: kInvalidArgument (KV_TYPE_UNSPECIFIED or unknown).
+absl::StatusOr<engine::KvType> KvTypeFromProto(v1::KvType type);
+v1::KvType KvTypeToProto(engine::KvType type);
+
+// A frame as the engine sees it. Spans point into `frame` and into `storage`, which must outlive the step.
+struct StepStorage {
+  std::vector<engine::SamplingParams> sampling;
+};
+// Checks counts and sizes (activations must be tokens * hidden floats, or empty on the first stage); Stage::Run checks
+// the rest. Errors: kInvalidArgument naming slice, field, value and limit.
+absl::StatusOr<engine::Step> StepFromFrame(const v1::StepFrame& frame, const engine::ModelSpec& spec, bool first_stage,
+                                           StepStorage* storage);
+
+}  // namespace tandem::proto_support

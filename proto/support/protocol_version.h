@@ -1,0 +1,11 @@
+#pragma once
+
+#include <cstdint>
+
+namespace tandem::proto_support {
+
+// Version of the messages between our processes (cluster.proto, pipeline.proto). Raised by every incompatible change;
+// members of another version are refused.
+inline constexpr uint32_t kProtocolVersion = 1;
+
+}  // namespace tandem::proto_support
