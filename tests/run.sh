@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs what is needed, builds with warnings as errors, and runs the tests.
+#   tests/run.sh                                  all tests, release build
+#   tests/run.sh --sanitize=address|thread|undefined
+#                                                 built and run under the sanitizer (address includes undefined; thread leaves out
+#                                                 the tests labelled grpc: Debian's gRPC is not instrumented, which gives false reports)
+#   tests/run.sh --locks                          only compiles, with Clang and -Wthread-safety -Werror
+#   tests/run.sh --labels=REGEX                   only tests with such labels: unit kernel integration e2e
+#   tests/run.sh --jobs=N                         parallel compilers and tests (default: all processors)
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+
+preset=test
+labels=""
+jobs=$(nproc)
+for arg in "$@"; do
+  case "$arg" in
+    --sanitize=address | --sanitize=thread | --sanitize=undefined) preset=${arg#--sanitize=} ;;
+    --locks) preset=locks ;;
+    --labels=*) labels=${arg#--labels=} ;;
+    --jobs=*) jobs=${arg#--jobs=} ;;
+    --help | -h) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    *) echo "tests/run.sh: unknown argument '$arg'; see --help" >&2; exit 2 ;;
+  esac
+done
+
+groups=(build test)
+[ "$preset" = locks ] && groups+=(clang)
+deploy/install-packages.sh "${groups[@]}"
+
+echo "configure: preset $preset in build/$preset"
+cmake --preset "$preset" >"/tmp/tandem-configure.$$" 2>&1 || { cat "/tmp/tandem-configure.$$"; rm -f "/tmp/tandem-configure.$$"; exit 1; }
+rm -f "/tmp/tandem-configure.$$"
+echo "build: $jobs jobs"
+cmake --build "build/$preset" --parallel "$jobs"
+[ "$preset" = locks ] && { echo "lock annotations: clean"; exit 0; }
+
+export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$root/tests/tsan.supp
+select=()
+[ -n "$labels" ] && select+=(-L "$labels")
+[ "$preset" = thread ] && select+=(-LE "grpc|e2e")
+echo "test: build/$preset"
+ctest --test-dir "build/$preset" --output-on-failure --parallel "$jobs" "${select[@]}"
