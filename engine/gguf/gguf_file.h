@@ -15,12 +15,13 @@
 #include <memory>
 #include <span>
 #include <string>
-
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "engine/quant/block_format.h"
 
 namespace tandem::engine {
@@ -49,8 +50,10 @@ struct GgufTensor {
 // thread-safe.
 class GgufFile {
  public:
-  // Maps `path` read-only. Errors: kNotFound, kPermissionDenied, kInvalidArgument (not a GGUF file, truncated or
-  // inconsistent: the message names the field and its file offset), kUnimplemented (version or big-endian).
+  // Maps `path`, a regular file, read-only; it must not shrink while the result lives (a read of a missing page raises
+  // SIGBUS). Errors: kNotFound, kPermissionDenied, kUnavailable (another system error), kInvalidArgument (not a GGUF
+  // file, truncated or inconsistent: the message names the field and its file offset), kUnimplemented (version or
+  // big-endian).
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path);
   // The same over bytes in memory, which must outlive the result.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes);
@@ -68,6 +71,8 @@ class GgufFile {
   std::span<const std::pair<absl::string_view, GgufValue>> metadata() const { return metadata_; }
   const GgufValue* Find(absl::string_view key) const;  // null if absent
   bool Has(absl::string_view key) const { return Find(key) != nullptr; }
+  // The same as a status. Errors: kNotFound; the message names the key.
+  absl::StatusOr<const GgufValue*> Get(absl::string_view key) const;
   // Typed access. Integers convert between widths if the value fits. Errors: kNotFound (no such key), kInvalidArgument
   // (another type or out of range); both name the key.
   absl::StatusOr<uint64_t> GetUint(absl::string_view key) const;
@@ -106,8 +111,9 @@ class GgufFile {
   absl::flat_hash_map<absl::string_view, size_t> tensor_index_;
 };
 
-// "Q4_K" etc. of the value's type for messages and `tandem inspect`: renders scalars in full, long arrays shortened to
-// `max_items`.
+// The value for messages and `tandem inspect`: scalars and strings in full, arrays up to `max_items` elements (their
+// strings shortened) and the count. Valid UTF-8 without control characters whatever the file holds: other bytes are
+// written \xNN.
 std::string FormatValue(const GgufValue& value, size_t max_items = 6);
 
 }  // namespace tandem::engine

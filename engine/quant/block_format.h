@@ -7,6 +7,7 @@
 #include <span>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace tandem::engine {
 
@@ -49,7 +50,8 @@ enum class TensorType : uint32_t {
 
 // One format. Conversions are the scalar definition of the format; they are null for a format that Tandem can list but
 // not compute with. `count` is in elements and a multiple of `block_elements`; `src`/`dst` hold count / block_elements
-// blocks.
+// blocks, at any address. The block quantisers take NaN for 0 and infinities for the largest float, and saturate a
+// scale that a half cannot hold; the float formats keep both.
 struct BlockFormat {
   TensorType type;
   absl::string_view name;  // upper case, as in file names: "Q4_K"
@@ -74,7 +76,8 @@ std::span<const BlockFormat> AllBlockFormats();
 // bits).
 absl::StatusOr<uint64_t> TensorBytes(TensorType type, std::span<const uint64_t> dims);
 
-// IEEE half to float, exact; float to half, round to nearest even. Software, the same bits on every machine.
+// IEEE half to float, exact; float to half, round to nearest even. A NaN keeps its sign and upper payload and becomes
+// quiet, as the hardware's conversions do. Software, the same bits on every machine.
 float HalfToFloat(uint16_t half);
 uint16_t FloatToHalf(float value);
 
