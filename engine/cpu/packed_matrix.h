@@ -23,12 +23,11 @@
 #include <span>
 
 #include "absl/status/statusor.h"
+#include "engine/cpu/kernels/kernel_args.h"
 #include "engine/cpu/thread_pool.h"
 #include "engine/quant/block_format.h"
 
 namespace tandem::engine {
-
-inline constexpr int kRowGroup = 16;
 
 // Bytes of one group of 16 rows of `cols` elements in packed form; 0 if `type` has no packed form or cols is no
 // multiple of its block.
@@ -54,6 +53,8 @@ class PackedMatrix {
   uint64_t bytes() const { return group_bytes_ * groups(); }
   const std::byte* group(int64_t g) const { return data_.get() + g * group_bytes_; }
   bool empty() const { return data_ == nullptr; }
+  // What the kernels take; valid while this matrix lives.
+  PackedView view() const { return {data_.get(), rows_, cols_, group_bytes_}; }
 
  private:
   struct FreeAligned {

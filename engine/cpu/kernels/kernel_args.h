@@ -1,0 +1,64 @@
+// Plain arguments of the kernels. Included by files that are compiled with AVX flags: nothing here or below it may
+// bring an inline function or a template of the standard library, whose AVX copy the linker could pick for everybody.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tandem::engine {
+
+// Rows of a weight matrix that lie side by side in packed form: one vector lane each.
+inline constexpr int kRowGroup = 16;
+
+// A packed matrix as a kernel sees it (PackedMatrix::view). Layout of a group: engine/cpu/packed_matrix.h.
+struct PackedView {
+  const std::byte* data;  // group g at data + g * group_bytes; 64-byte aligned
+  int64_t rows, cols;     // rows as in the file; the last group is padded to kRowGroup
+  uint64_t group_bytes;
+};
+
+// Activations of `rows` tokens, row-major. Borrowed pointers; which are set depends on the kind.
+struct Activations {
+  const float* f32 = nullptr;      // [rows, cols]                kF32
+  const int8_t* q = nullptr;       // [rows, cols]                both int8 kinds; values -127..127
+  const float* scale = nullptr;    // [rows, cols / block]        both int8 kinds: x ~ q * scale, scale = max|x| / 127
+  const int32_t* sum16 = nullptr;  // [rows, cols / 16]           int8 kinds: exact sum of each 16 consecutive q
+};
+
+// out[r, o] = sum over k of w[o, k] * x[r, k] for row groups [group_begin, group_end) of w, as one chain per output in
+// ascending K:
+//   F32, F16   acc = fma(float(w), x, acc) per element
+//   Q8_0       acc = fma(d * scale, float(dot), acc) per 32, dot exact in int32
+//   Q4_K       per 256: acc = fma(d * scale, float(sum_j sc_j dot_j), acc), then
+//              acc = fma(-(dmin * scale), float(sum_j m_j sum32_j), acc)
+//   Q6_K       per 256: acc = fma(d * scale, float(sum_j sc_j dot_j), acc), dot_j over 16 of (q - 32) * x
+// d * scale is one float product, rounded. acc starts at +0.
+struct MatMulArgs {
+  PackedView weights;
+  Activations x;
+  int rows;            // tokens, >= 1
+  float* out;          // [rows, out_stride]; only the first weights.rows of a row are written
+  int64_t out_stride;  // elements
+  int64_t group_begin, group_end;
+};
+
+// One query head over the keys of one sequence. Page p of the sequence holds keys [p * page_tokens, (p + 1) *
+// page_tokens). Canonical order: keys in tiles of 16 from position 0, and for each tile
+//   s_j = scale * dot16(q, k_j);  m' = max(m, max s);  c = exp(m - m'), but 0 in the first tile
+//   p_j = exp(s_j - m'), but 0 for keys beyond num_keys;  l = fma(l, c, fold16(p))
+//   o_d = o_d * c, then o_d = fma(p_j, v_jd, o_d) for j ascending (keys beyond num_keys skipped)
+// and at the end out_d = o_d / l. m starts at -infinity, l and o at +0. dot16: 16 strided partial sums by fma, element
+// d to partial d % 16. fold16: p[i] += p[i + 8] for i < 8, then 4, 2, 1.
+struct AttentionArgs {
+  const float* q;                   // [head_dim]
+  const std::byte* const* k_pages;  // per page: [page_tokens, head_dim] of this layer and kv head
+  const std::byte* const* v_pages;
+  bool kv_f16;      // pages hold F16, else F32
+  int page_tokens;  // a multiple of 16
+  int num_keys;     // >= 1: keys 0..num_keys-1 are visible
+  int head_dim;     // any multiple of 4
+  float scale;
+  float* out;  // [head_dim]; does not overlap q
+};
+
+}  // namespace tandem::engine

@@ -1,0 +1,56 @@
+// The entry points of each kernel set, one file a family in the folder of the same name. What each computes:
+// engine/cpu/kernel_table.h and kernel_args.h. A set that lacks an operation borrows a weaker set's (kernel_table.cc).
+#pragma once
+
+#include "engine/cpu/kernels/kernel_args.h"
+
+namespace tandem::engine::scalar {
+
+void MatMulF32(const MatMulArgs& args);
+void MatMulF16(const MatMulArgs& args);
+void MatMulQ8_0(const MatMulArgs& args);
+void MatMulQ4_K(const MatMulArgs& args);
+void MatMulQ6_K(const MatMulArgs& args);
+void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
+void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
+void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
+void RopePairs(float* x, int heads, int head_dim, int rope_dims, const float* cos, const float* sin);
+void SiluMul(const float* gate, const float* up, int64_t n, float* out);
+void Add(const float* y, int64_t n, float* x);
+void Attention(const AttentionArgs& args);
+void F32ToF16(const float* x, int64_t n, uint16_t* out);
+
+}  // namespace tandem::engine::scalar
+
+namespace tandem::engine::avx2 {
+
+void MatMulF32(const MatMulArgs& args);
+void MatMulF16(const MatMulArgs& args);
+void MatMulQ8_0(const MatMulArgs& args);
+void MatMulQ4_K(const MatMulArgs& args);
+void MatMulQ6_K(const MatMulArgs& args);
+void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
+void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
+void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
+void RopePairs(float* x, int heads, int head_dim, int rope_dims, const float* cos, const float* sin);
+void SiluMul(const float* gate, const float* up, int64_t n, float* out);
+void Add(const float* y, int64_t n, float* x);
+void Attention(const AttentionArgs& args);
+void F32ToF16(const float* x, int64_t n, uint16_t* out);
+
+}  // namespace tandem::engine::avx2
+
+namespace tandem::engine::avx512 {
+
+void MatMulF32(const MatMulArgs& args);
+void MatMulF16(const MatMulArgs& args);
+void MatMulQ8_0(const MatMulArgs& args);
+void MatMulQ4_K(const MatMulArgs& args);
+void MatMulQ6_K(const MatMulArgs& args);
+void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
+void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
+void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
+void SiluMul(const float* gate, const float* up, int64_t n, float* out);
+void Attention(const AttentionArgs& args);
+
+}  // namespace tandem::engine::avx512

@@ -1,0 +1,103 @@
+#include "engine/cpu/packed_matrix.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "engine/cpu/pack_blocks.h"
+
+namespace tandem::engine {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+absl::string_view TypeName(TensorType type) {
+  const BlockFormat* format = FindBlockFormat(type);
+  return format != nullptr ? format->name : absl::string_view("unknown");
+}
+
+}  // namespace
+
+uint64_t PackedGroupBytes(TensorType type, uint64_t cols) {
+  const BlockPacker* packer = FindBlockPacker(type);
+  if (packer == nullptr || cols % packer->block_elements != 0) return 0;
+  const uint64_t blocks = cols / packer->block_elements;
+  const uint64_t block_bytes = uint64_t{kRowGroup} * packer->packed_bytes_per_row;
+  if (blocks > std::numeric_limits<uint64_t>::max() / block_bytes) return 0;
+  return blocks * block_bytes;
+}
+
+absl::StatusOr<uint64_t> PackedMatrixBytes(TensorType type, uint64_t rows, uint64_t cols) {
+  const BlockPacker* packer = FindBlockPacker(type);
+  if (packer == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("weights of type ", static_cast<uint32_t>(type), " (",
+                                                   TypeName(type),
+                                                   ") have no CPU kernels; convert the model to F32, "
+                                                   "F16, Q8_0, Q4_K or Q6_K"));
+  }
+  if (rows == 0 || cols == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("a weight matrix of ", rows, " x ", cols, " is empty"));
+  }
+  if (cols % packer->block_elements != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("a ", TypeName(type), " matrix needs columns in multiples of ",
+                                                   packer->block_elements, ", not ", cols));
+  }
+  const uint64_t group_bytes = PackedGroupBytes(type, cols);
+  const uint64_t groups = rows / kRowGroup + (rows % kRowGroup != 0 ? 1 : 0);
+  constexpr uint64_t kLimit = std::numeric_limits<int64_t>::max();
+  if (group_bytes == 0 || groups > kLimit / group_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a ", TypeName(type), " matrix of ", rows, " x ", cols, " is beyond 2^63 bytes"));
+  }
+  return groups * group_bytes;
+}
+
+absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, uint64_t cols,
+                                                std::span<const std::byte> src, ThreadPool& pool) {
+  TANDEM_ASSIGN_OR_RETURN(const uint64_t bytes, PackedMatrixBytes(type, rows, cols));
+  const BlockPacker& packer = *FindBlockPacker(type);
+  // The file form of a row is no larger than its packed form, so nothing overflows here.
+  const uint64_t row_bytes = cols / packer.block_elements * packer.file_bytes;
+  if (src.size() != rows * row_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("a ", TypeName(type), " matrix of ", rows, " x ", cols, " has ",
+                                                   rows * row_bytes, " bytes, not ", src.size()));
+  }
+  PackedMatrix matrix;
+  matrix.type_ = type;
+  matrix.rows_ = static_cast<int64_t>(rows);
+  matrix.cols_ = static_cast<int64_t>(cols);
+  matrix.group_bytes_ = PackedGroupBytes(type, cols);
+  // aligned_alloc wants a multiple of the alignment.
+  const uint64_t allocated = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  matrix.data_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, allocated)));
+  if (matrix.data_ == nullptr) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no memory for ", bytes, " bytes of ", TypeName(type), " weights; give this worker fewer layers"));
+  }
+
+  pool.ParallelFor(matrix.groups(), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t g = begin; g < end; ++g) {
+      std::byte* out = matrix.data_.get() + g * matrix.group_bytes_;
+      const std::byte* in[kRowGroup];
+      for (int lane = 0; lane < kRowGroup; ++lane) {
+        const uint64_t row = static_cast<uint64_t>(g) * kRowGroup + lane;
+        in[lane] = row < rows ? src.data() + row * row_bytes : nullptr;
+      }
+      for (uint64_t b = 0; b < cols / packer.block_elements; ++b) {
+        packer.pack(in, out);
+        out += kRowGroup * packer.packed_bytes_per_row;
+        for (const std::byte*& p : in) {
+          if (p != nullptr) p += packer.file_bytes;
+        }
+      }
+    }
+  });
+  return matrix;
+}
+
+void PackedMatrix::FreeAligned::operator()(std::byte* p) const { std::free(p); }
+
+}  // namespace tandem::engine

@@ -1,0 +1,142 @@
+#include "engine/cpu/thread_pool.h"
+
+#include <hwloc.h>
+#include <immintrin.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+namespace tandem::engine {
+namespace {
+
+// How long a waiting thread spins before it parks: about what waking a parked thread costs.
+constexpr std::chrono::microseconds kSpinTime{50};
+constexpr int kPausesPerClockRead = 64;
+
+// Threads of all pools alive in this process. When they outnumber the cores, a spinning thread only keeps a working one
+// from running, so nobody spins.
+std::atomic<int> g_pool_threads{0};
+
+// The logical CPUs of each physical core that this process may run on.
+std::vector<cpu_set_t> AllowedCores() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  std::vector<cpu_set_t> cores;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return cores;
+  hwloc_topology_t topology;
+  if (hwloc_topology_init(&topology) != 0) return cores;
+  if (hwloc_topology_load(topology) == 0) {
+    const int count = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
+    for (int i = 0; i < count; ++i) {
+      const hwloc_obj_t core = hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, i);
+      cpu_set_t cpus;
+      CPU_ZERO(&cpus);
+      for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (hwloc_bitmap_isset(core->cpuset, cpu) && CPU_ISSET(cpu, &allowed)) CPU_SET(cpu, &cpus);
+      }
+      if (CPU_COUNT(&cpus) > 0) cores.push_back(cpus);
+    }
+  }
+  hwloc_topology_destroy(topology);
+  return cores;
+}
+
+// Returns when `value` differs from `old`: after a short spin, if `spin`, parked in the kernel.
+uint32_t WaitForChange(const std::atomic<uint32_t>& value, uint32_t old, bool spin) {
+  if (spin) {
+    const auto give_up = std::chrono::steady_clock::now() + kSpinTime;
+    do {
+      for (int i = 0; i < kPausesPerClockRead; ++i) {
+        const uint32_t now = value.load(std::memory_order_acquire);
+        if (now != old) return now;
+        _mm_pause();
+      }
+    } while (std::chrono::steady_clock::now() < give_up);
+  }
+  value.wait(old, std::memory_order_acquire);
+  return value.load(std::memory_order_acquire);
+}
+
+}  // namespace
+
+// One round: the caller stores `task`, sets `running` and raises `round`; each helper runs the task and lowers
+// `running`; the last one wakes the caller. A raised round with a null task ends the helpers.
+struct ThreadPool::State {
+  int cores = 1;
+  const absl::FunctionRef<void(int)>* task = nullptr;  // published by `round`
+  alignas(64) std::atomic<uint32_t> round{0};
+  alignas(64) std::atomic<uint32_t> running{0};
+  std::vector<std::thread> helpers;
+
+  bool MaySpin() const { return g_pool_threads.load(std::memory_order_relaxed) <= cores; }
+
+  void Start(const absl::FunctionRef<void(int)>* next) {
+    task = next;
+    running.store(static_cast<uint32_t>(helpers.size()), std::memory_order_relaxed);
+    round.fetch_add(1, std::memory_order_release);
+    round.notify_all();
+  }
+
+  void Help(int thread) {
+    uint32_t seen = 0;
+    while (true) {
+      seen = WaitForChange(round, seen, MaySpin());
+      if (task == nullptr) return;
+      (*task)(thread);
+      if (running.fetch_sub(1, std::memory_order_acq_rel) == 1) running.notify_one();
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads, bool pin) : state_(std::make_unique<State>()) {
+  const std::vector<cpu_set_t> cores = AllowedCores();
+  state_->cores = std::max<int>(1, static_cast<int>(cores.size()));
+  size_ = threads > 0 ? threads : state_->cores;
+  g_pool_threads.fetch_add(size_, std::memory_order_relaxed);
+  state_->helpers.reserve(size_ - 1);
+  for (int i = 1; i < size_; ++i) {
+    state_->helpers.emplace_back([state = state_.get(), i] { state->Help(i); });
+    // The first core is left to the caller. More threads than cores are left to the scheduler.
+    if (pin && size_ <= static_cast<int>(cores.size())) {
+      pthread_setaffinity_np(state_->helpers.back().native_handle(), sizeof(cpu_set_t), &cores[i]);
+    }
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  state_->Start(nullptr);
+  for (std::thread& helper : state_->helpers) helper.join();
+  g_pool_threads.fetch_sub(size_, std::memory_order_relaxed);
+}
+
+void ThreadPool::Run(absl::FunctionRef<void(int)> fn) {
+  if (size_ > 1) state_->Start(&fn);
+  fn(0);
+  if (size_ == 1) return;
+  uint32_t running = state_->running.load(std::memory_order_acquire);
+  while (running != 0) running = WaitForChange(state_->running, running, state_->MaySpin());
+}
+
+void ThreadPool::ParallelFor(int64_t count, int64_t grain,
+                             absl::FunctionRef<void(int64_t begin, int64_t end, int thread)> fn) {
+  if (count <= 0) return;
+  const int64_t units = (count + grain - 1) / grain;
+  if (size_ == 1 || units == 1) {
+    fn(0, count, 0);
+    return;
+  }
+  Run([&](int thread) {
+    const int64_t begin = std::min(count, units * thread / size_ * grain);
+    const int64_t end = std::min(count, units * (thread + 1) / size_ * grain);
+    if (begin < end) fn(begin, end, thread);
+  });
+}
+
+int ThreadPool::PhysicalCores() { return std::max<int>(1, static_cast<int>(AllowedCores().size())); }
+
+}  // namespace tandem::engine

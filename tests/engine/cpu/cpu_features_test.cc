@@ -1,0 +1,53 @@
+#include "engine/cpu/cpu_features.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tandem::engine {
+namespace {
+
+TEST(CpuFeaturesTest, AutoAndEmptyGiveTheDetectedIsa) {
+  EXPECT_EQ(*ParseIsa("auto"), DetectIsa());
+  EXPECT_EQ(*ParseIsa(""), DetectIsa());
+}
+
+TEST(CpuFeaturesTest, EveryIsaUpToTheDetectedOneParses) {
+  for (int i = 0; i <= static_cast<int>(DetectIsa()); ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    EXPECT_EQ(*ParseIsa(IsaName(isa)), isa);
+  }
+}
+
+// The compiler's own detection, which also asks the operating system.
+TEST(CpuFeaturesTest, DetectionAgreesWithTheCompiler) {
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512vnni");
+  EXPECT_EQ(DetectIsa(), avx512 ? Isa::kAvx512 : avx2 ? Isa::kAvx2 : Isa::kScalar);
+}
+
+TEST(CpuFeaturesTest, UnknownNameReturnsInvalidArgument) {
+  for (const char* name : {"avx", "AVX2", "neon", " avx2"}) {
+    const absl::StatusOr<Isa> isa = ParseIsa(name);
+    EXPECT_EQ(isa.status().code(), absl::StatusCode::kInvalidArgument) << name;
+    EXPECT_THAT(std::string(isa.status().message()), ::testing::HasSubstr("'scalar', 'avx2' and 'avx512'"));
+  }
+}
+
+TEST(CpuFeaturesTest, IsaBeyondThisMachineReturnsFailedPrecondition) {
+  if (DetectIsa() == Isa::kAvx512) GTEST_SKIP() << "this machine has every kernel set";
+  const absl::StatusOr<Isa> isa = ParseIsa("avx512");
+  EXPECT_EQ(isa.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(isa.status().message()), ::testing::HasSubstr(std::string(IsaName(DetectIsa()))));
+}
+
+TEST(CpuFeaturesTest, ModelNameIsPrintable) {
+  const std::string name = CpuModelName();
+  EXPECT_FALSE(name.empty());
+  for (const char c : name) EXPECT_TRUE(c >= ' ' && c < 127) << name;
+}
+
+}  // namespace
+}  // namespace tandem::engine

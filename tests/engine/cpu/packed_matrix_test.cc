@@ -1,0 +1,81 @@
+#include "engine/cpu/packed_matrix.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/engine/cpu/kernel_test_support.h"
+
+namespace tandem::engine {
+namespace {
+
+using testing::KernelTypes;
+using testing::RandomWeights;
+using testing::Rng;
+
+TEST(PackedMatrixTest, SizesFollowTheLayout) {
+  EXPECT_EQ(PackedGroupBytes(TensorType::kF32, 10), 16u * 40);
+  EXPECT_EQ(PackedGroupBytes(TensorType::kF16, 10), 16u * 20);
+  EXPECT_EQ(PackedGroupBytes(TensorType::kQ8_0, 64), 16u * 68);
+  EXPECT_EQ(PackedGroupBytes(TensorType::kQ4_K, 512), 16u * 296);
+  EXPECT_EQ(PackedGroupBytes(TensorType::kQ6_K, 512), 16u * 420);
+  EXPECT_EQ(PackedGroupBytes(TensorType::kQ6_K, 128), 0u);
+  EXPECT_EQ(PackedGroupBytes(TensorType::kI32, 16), 0u);
+  EXPECT_EQ(*PackedMatrixBytes(TensorType::kQ8_0, 17, 32), 2u * 16 * 34);
+}
+
+TEST(PackedMatrixTest, RefusedShapesReturnInvalidArgument) {
+  const auto code = [](TensorType type, uint64_t rows, uint64_t cols) {
+    return PackedMatrixBytes(type, rows, cols).status().code();
+  };
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_EQ(code(TensorType::kQ4_0, 16, 32), kInvalid);
+  EXPECT_EQ(code(static_cast<TensorType>(999), 16, 32), kInvalid);
+  EXPECT_EQ(code(TensorType::kQ4_K, 16, 32), kInvalid);
+  EXPECT_EQ(code(TensorType::kF32, 0, 32), kInvalid);
+  EXPECT_EQ(code(TensorType::kF32, 16, 0), kInvalid);
+  EXPECT_EQ(code(TensorType::kF32, uint64_t{1} << 40, uint64_t{1} << 40), kInvalid);
+  EXPECT_EQ(code(TensorType::kF32, ~uint64_t{0}, 1), kInvalid);
+  EXPECT_EQ(code(TensorType::kQ8_0, 16, ~uint64_t{0} - 31), kInvalid);
+}
+
+TEST(PackedMatrixTest, WrongSourceSizeReturnsInvalidArgument) {
+  ThreadPool pool(1, false);
+  for (const size_t size : {size_t{0}, size_t{67}, size_t{69}}) {
+    const std::vector<std::byte> src(size);
+    EXPECT_EQ(PackedMatrix::Pack(TensorType::kQ8_0, 2, 32, src, pool).status().code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST(PackedMatrixTest, PlacesRowsSideBySide) {
+  ThreadPool pool(1, false);
+  const std::vector<float> values = {1, 2, 3, 4, 5, 6};  // 3 rows of 2
+  const PackedMatrix m = *PackedMatrix::Pack(TensorType::kF32, 3, 2, std::as_bytes(std::span(values)), pool);
+  ASSERT_EQ(m.groups(), 1);
+  std::vector<float> packed(32);
+  ASSERT_EQ(m.bytes(), packed.size() * sizeof(float));
+  std::memcpy(packed.data(), m.group(0), m.bytes());
+  std::vector<float> want(32, 0.0f);
+  want[0] = 1, want[1] = 3, want[2] = 5;
+  want[16] = 2, want[17] = 4, want[18] = 6;
+  EXPECT_EQ(packed, want);
+}
+
+TEST(PackedMatrixTest, ThreadsDoNotChangeTheResultAndMemoryIsAligned) {
+  ThreadPool one(1, false);
+  ThreadPool three(3, false);
+  Rng rng(5);
+  for (const TensorType type : KernelTypes()) {
+    const std::vector<std::byte> src = RandomWeights(rng, type, 100, 512, false);
+    const PackedMatrix a = *PackedMatrix::Pack(type, 100, 512, src, one);
+    const PackedMatrix b = *PackedMatrix::Pack(type, 100, 512, src, three);
+    ASSERT_EQ(a.bytes(), b.bytes());
+    EXPECT_EQ(std::memcmp(a.group(0), b.group(0), a.bytes()), 0);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(a.group(0)) % 64, 0u);
+    EXPECT_EQ(a.group_bytes() % 64, 0u);
+    EXPECT_FALSE(a.empty());
+  }
+  EXPECT_TRUE(PackedMatrix().empty());
+}
+
+}  // namespace
+}  // namespace tandem::engine
