@@ -2,6 +2,9 @@
 // and the engine.
 #pragma once
 
+#include <cstdint>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "engine/sampling/sampler.h"
 #include "engine/stage.h"
