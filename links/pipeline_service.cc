@@ -17,6 +17,10 @@
 namespace tandem::links {
 namespace {
 
+// A correct sender has at most kMaxUnacknowledged frames under way, and each acknowledgement may arrive well before the
+// callback that says that it was written. Only a peer that reads none reaches this.
+constexpr size_t kMaxQueuedAcks = 4 * kMaxUnacknowledged;
+
 using StepsReactor = grpc::ServerBidiReactor<v1::StepFrame, v1::StepAck>;
 
 // Ends a stream that is not served. Deletes itself.
@@ -119,8 +123,8 @@ class IncomingStream : public StepsReactor {
     {
       absl::MutexLock lock(&mu_);
       if (!reason_.ok()) return reason_;
-      if (acks_.size() >= kMaxUnacknowledged) {
-        return absl::ResourceExhaustedError(absl::StrCat("the sender left ", kMaxUnacknowledged, " acknowledgements"));
+      if (acks_.size() >= kMaxQueuedAcks) {
+        return absl::ResourceExhaustedError(absl::StrCat("the sender left ", kMaxQueuedAcks, " acknowledgements"));
       }
       acks_.emplace_back().set_step(step);
       if (!writing_) {
