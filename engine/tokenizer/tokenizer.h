@@ -33,7 +33,8 @@ class Tokenizer {
   // Bytes of one token as they appear inside a text; control tokens give "" unless `render_special`. A byte token gives
   // its byte, so the result need not be whole UTF-8 characters. `id` out of range gives "".
   virtual std::string Piece(TokenId id, bool render_special = false) const = 0;
-  // The whole text of `ids`, the leading space that Encode may have added removed.
+  // The whole text of `ids`, the leading space that Encode may have added removed. Not valid UTF-8 where `ids` is not
+  // (a cut character, stray byte tokens); StreamDecoder's text always is.
   std::string Decode(const std::vector<TokenId>& ids, bool render_special = false) const;
   // True if Encode prefixes a space, which Decode and StreamDecoder remove from the start of a text.
   virtual bool strips_leading_space() const = 0;

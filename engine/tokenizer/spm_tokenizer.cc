@@ -1,0 +1,195 @@
+#include "engine/tokenizer/spm_tokenizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <queue>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "engine/base/status_macros.h"
+#include "engine/tokenizer/utf8.h"
+
+namespace tandem::engine {
+namespace {
+
+constexpr absl::string_view kEscapedSpace = "\xE2\x96\x81";  // U+2581
+
+// A stretch of the text that merged so far, in a list linked by index. `bytes` is 0 once its left neighbour took it.
+struct Symbol {
+  size_t begin;
+  size_t bytes;
+  int32_t previous, next;  // -1 at the ends
+};
+
+// Two neighbours that spell a token. Stale once either has changed, which shows in their joint length.
+struct Candidate {
+  float score;
+  int32_t left, right;
+  size_t bytes;
+  bool operator<(const Candidate& other) const {  // the queue gives its greatest element first
+    return score < other.score || (score == other.score && left > other.left);
+  }
+};
+
+std::vector<Symbol> SplitCharacters(absl::string_view text) {
+  std::vector<Symbol> symbols;
+  symbols.reserve(text.size());
+  for (size_t pos = 0; pos < text.size();) {
+    const size_t bytes = NextUtf8(text.substr(pos)).bytes;
+    const int32_t index = static_cast<int32_t>(symbols.size());
+    symbols.push_back({pos, bytes, index - 1, index + 1});
+    pos += bytes;
+  }
+  if (!symbols.empty()) symbols.back().next = -1;
+  return symbols;
+}
+
+// The byte of a token spelled "<0xAB>".
+absl::StatusOr<uint8_t> ParseByteToken(absl::string_view spelling, TokenId id) {
+  uint32_t byte = 0;
+  if (spelling.size() == 6 && spelling.substr(0, 3) == "<0x" && spelling[5] == '>' &&
+      absl::SimpleHexAtoi(spelling.substr(3, 2), &byte) && byte < 256) {
+    return static_cast<uint8_t>(byte);
+  }
+  return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.tokens[", id, "] is \"", spelling,
+                                                 "\" of type byte; byte tokens are spelled <0x00> to <0xFF>"));
+}
+
+}  // namespace
+
+SpmTokenizer::SpmTokenizer(Vocabulary vocabulary)
+    : vocabulary_(std::move(vocabulary)), special_(vocabulary_), byte_token_(256, -1) {
+  vocab_size_ = vocabulary_.size();
+  bos_ = vocabulary_.bos;
+  eos_ = vocabulary_.eos;
+  end_of_generation_ = vocabulary_.end_of_generation;
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> SpmTokenizer::Create(const GgufFile& file) {
+  TANDEM_ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::Load(file, /*default_add_bos=*/true));
+  std::unique_ptr<SpmTokenizer> result(new SpmTokenizer(std::move(vocabulary)));
+  const Vocabulary& vocab = result->vocabulary_;
+
+  const auto scores = file.GetFloats("tokenizer.ggml.scores");
+  if (!scores.ok()) return MissingIsInvalid(scores.status());
+  if (scores->size() != vocab.spellings.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.scores has ", scores->size(),
+                                                   " entries, but tokenizer.ggml.tokens has ", vocab.size()));
+  }
+  for (size_t i = 0; i < scores->size(); ++i) {
+    if (std::isnan((*scores)[i])) {
+      return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.scores[", i, "] is not a number"));
+    }
+  }
+  result->scores_.assign(scores->begin(), scores->end());
+  TANDEM_ASSIGN_OR_RETURN(result->add_space_prefix_, OptionalBool(file, "tokenizer.ggml.add_space_prefix", true));
+
+  for (TokenId id = 0; id < vocab.size(); ++id) {
+    const std::string& spelling = vocab.spellings[id];
+    if (vocab.types[id] == TokenType::kByte) {
+      TANDEM_ASSIGN_OR_RETURN(const uint8_t byte, ParseByteToken(spelling, id));
+      if (result->byte_token_[byte] < 0) result->byte_token_[byte] = id;
+    } else if (!spelling.empty() && (vocab.IsText(id) || vocab.types[id] == TokenType::kUserDefined)) {
+      result->by_spelling_.try_emplace(spelling, id);
+      result->longest_spelling_ = std::max(result->longest_spelling_, spelling.size());
+    }
+  }
+  return result;
+}
+
+std::vector<TokenId> SpmTokenizer::Encode(absl::string_view text, const EncodeOptions& options) const {
+  std::vector<TokenId> ids;
+  if (options.add_special && vocabulary_.add_bos && bos_ >= 0) ids.push_back(bos_);
+  bool after_special = true;
+  for (const SpecialTokens::Fragment& fragment : special_.Partition(text, options.parse_special)) {
+    if (fragment.token >= 0) {
+      ids.push_back(fragment.token);
+      after_special = true;
+      continue;
+    }
+    // Models of this kind saw a space before the text and before what follows a special token.
+    const absl::string_view prefix = add_space_prefix_ && after_special ? kEscapedSpace : "";
+    EncodePlain(absl::StrCat(prefix, absl::StrReplaceAll(fragment.text, {{" ", kEscapedSpace}})), &ids);
+    after_special = false;
+  }
+  if (options.add_special && vocabulary_.add_eos && eos_ >= 0) ids.push_back(eos_);
+  return ids;
+}
+
+void SpmTokenizer::EncodePlain(absl::string_view text, std::vector<TokenId>* out) const {
+  std::vector<Symbol> symbols = SplitCharacters(text);
+  std::priority_queue<Candidate> queue;
+  const auto consider = [&](int32_t left, int32_t right) {
+    if (left < 0 || right < 0) return;
+    const size_t bytes = symbols[left].bytes + symbols[right].bytes;
+    if (bytes > longest_spelling_) return;
+    const auto it = by_spelling_.find(text.substr(symbols[left].begin, bytes));
+    if (it != by_spelling_.end()) queue.push({scores_[it->second], left, right, bytes});
+  };
+  for (size_t i = 1; i < symbols.size(); ++i) consider(static_cast<int32_t>(i - 1), static_cast<int32_t>(i));
+
+  while (!queue.empty()) {
+    const Candidate best = queue.top();
+    queue.pop();
+    Symbol& left = symbols[best.left];
+    Symbol& right = symbols[best.right];
+    if (left.bytes == 0 || right.bytes == 0 || left.bytes + right.bytes != best.bytes) continue;
+    left.bytes += right.bytes;
+    right.bytes = 0;
+    left.next = right.next;
+    if (left.next >= 0) symbols[left.next].previous = best.left;
+    consider(left.previous, best.left);
+    consider(best.left, left.next);
+  }
+
+  for (int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[i].next) {
+    const absl::string_view spelling = text.substr(symbols[i].begin, symbols[i].bytes);
+    const auto it = by_spelling_.find(spelling);
+    if (it != by_spelling_.end()) {
+      out->push_back(it->second);
+    } else {
+      EncodeBytes(spelling, out);
+    }
+  }
+}
+
+void SpmTokenizer::EncodeBytes(absl::string_view bytes, std::vector<TokenId>* out) const {
+  for (const char c : bytes) {
+    const TokenId id = byte_token_[static_cast<uint8_t>(c)];
+    if (id >= 0) {
+      out->push_back(id);
+    } else if (vocabulary_.unknown >= 0) {
+      out->push_back(vocabulary_.unknown);
+      return;  // one unknown token for the whole character
+    }
+  }
+}
+
+std::string SpmTokenizer::Piece(TokenId id, bool render_special) const {
+  if (id < 0 || id >= vocab_size_) return "";
+  const std::string& spelling = vocabulary_.spellings[id];
+  switch (vocabulary_.types[id]) {
+    case TokenType::kControl:
+    case TokenType::kUnknown:
+      return render_special ? spelling : "";
+    case TokenType::kUserDefined:
+      return spelling;
+    case TokenType::kByte: {
+      const auto byte = ParseByteToken(spelling, id);  // checked by Create
+      return byte.ok() ? std::string(1, static_cast<char>(*byte)) : "";
+    }
+    case TokenType::kUndefined:
+    case TokenType::kNormal:
+    case TokenType::kUnused:
+      return absl::StrReplaceAll(spelling, {{kEscapedSpace, " "}});
+  }
+  return "";
+}
+
+absl::string_view SpmTokenizer::Spelling(TokenId id) const {
+  return id < 0 || id >= vocab_size_ ? absl::string_view() : absl::string_view(vocabulary_.spellings[id]);
+}
+
+}  // namespace tandem::engine
