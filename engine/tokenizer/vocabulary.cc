@@ -1,7 +1,7 @@
 #include "engine/tokenizer/vocabulary.h"
 
 #include <algorithm>
-#include <array>
+#include <iterator>
 #include <limits>
 
 #include "absl/container/flat_hash_set.h"
@@ -16,13 +16,13 @@ constexpr absl::string_view kTypes = "tokenizer.ggml.token_type";
 
 // Spellings by which chat models end an answer. Files often name only one of them as EOS, and some mark them as user
 // defined, which would let the text of a user end a turn: a token spelled so is a control token and ends the answer.
-constexpr std::array<absl::string_view, 13> kEndSpellings = {"</s>",          "<|im_end|>",
-                                                             "<|eot_id|>",    "<|eom_id|>",
-                                                             "<|endoftext|>", "<|end_of_text|>",
-                                                             "<end_of_turn>", "<|end|>",
-                                                             "<|EOT|>",       "<|END_OF_TURN_TOKEN|>",
-                                                             "<|return|>",    "<|call|>",
-                                                             "<|eot|>",       "<|end_of_role|>"};
+constexpr absl::string_view kEndSpellings[] = {"</s>",          "<|im_end|>",
+                                               "<|eot_id|>",    "<|eom_id|>",
+                                               "<|endoftext|>", "<|end_of_text|>",
+                                               "<end_of_turn>", "<|end|>",
+                                               "<|EOT|>",       "<|END_OF_TURN_TOKEN|>",
+                                               "<|return|>",    "<|call|>",
+                                               "<|eot|>"};
 
 absl::StatusOr<TokenId> OptionalId(const GgufFile& file, absl::string_view key, int32_t vocab_size) {
   if (!file.Has(key)) return -1;
@@ -84,7 +84,7 @@ absl::StatusOr<Vocabulary> Vocabulary::Load(const GgufFile& file, bool default_a
   TANDEM_ASSIGN_OR_RETURN(vocabulary.add_bos, OptionalBool(file, "tokenizer.ggml.add_bos_token", default_add_bos));
   TANDEM_ASSIGN_OR_RETURN(vocabulary.add_eos, OptionalBool(file, "tokenizer.ggml.add_eos_token", false));
 
-  const absl::flat_hash_set<absl::string_view> end_spellings(kEndSpellings.begin(), kEndSpellings.end());
+  const absl::flat_hash_set<absl::string_view> end_spellings(std::begin(kEndSpellings), std::end(kEndSpellings));
   for (TokenId id = 0; id < size; ++id) {
     TokenType& type = vocabulary.types[id];
     const bool spells_end = end_spellings.contains(vocabulary.spellings[id]);
