@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/cache/kv_type.h"
 #include "engine/cpu/cpu_features.h"
 #include "engine/gguf/gguf_file.h"
 #include "engine/model/model_spec.h"
@@ -17,8 +18,6 @@
 #include "engine/sampling/sampler.h"
 
 namespace tandem::engine {
-
-enum class KvType { kF32, kF16 };
 
 struct StageOptions {
   int32_t first_layer = 0;  // layers [first_layer, end_layer)

@@ -7,9 +7,13 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "engine/gguf/gguf_file.h"
 
 namespace tandem::engine {
+
+// No sequence is longer: rotary angles are exact enough up to here (CanonicalSin).
+inline constexpr int32_t kMaxPositions = 1 << 20;
 
 enum class RopeScaling { kNone, kLinear, kYarn };
 
@@ -19,7 +23,8 @@ struct RopeSpec {
   RopeScaling scaling = RopeScaling::kNone;
   float factor = 1.0f;           // linear and yarn: positions are divided by it
   int32_t original_context = 0;  // yarn: context of the unscaled training
-  float yarn_ext_factor = 1.0f, yarn_attn_factor = 1.0f, yarn_beta_fast = 32.0f, yarn_beta_slow = 1.0f;
+  float yarn_ext_factor = 1.0f, yarn_beta_fast = 32.0f, yarn_beta_slow = 1.0f;
+  float attn_factor = 1.0f;  // multiplies rotated elements, besides yarn's own magnitude
 };
 
 struct ModelSpec {
@@ -32,7 +37,7 @@ struct ModelSpec {
   int32_t kv_heads = 0;  // divides heads
   int32_t head_dim = 0;  // of q, k and v
   int32_t vocab = 0;
-  int32_t context = 0;  // positions the model was made for
+  int32_t context = 0;  // positions the model was made for, at most kMaxPositions
   float rms_eps = 1e-5f;
   RopeSpec rope;
   bool tied_head = false;  // no output.weight: the head multiplies by the embedding

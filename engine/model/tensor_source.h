@@ -11,10 +11,11 @@
 
 namespace tandem::engine {
 
-// Bytes of one tensor in file format. Either a view into memory that outlives the source, or its own copy.
+// Bytes of one tensor in file format, always in `bytes`: a view into memory that outlives the source, or into `owned`.
+// Movable; a copy would still view the original's bytes.
 struct TensorData {
   std::span<const std::byte> bytes;
-  std::vector<std::byte> owned;  // empty for a view
+  std::vector<std::byte> owned;  // empty for a view of other memory
 };
 
 class TensorSource {

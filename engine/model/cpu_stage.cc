@@ -1,0 +1,221 @@
+#include "engine/model/cpu_stage.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/base/status_macros.h"
+
+namespace tandem::engine {
+namespace {
+
+KvShape KvShapeOf(const ModelSpec& spec, const StageOptions& options) {
+  return {.num_pages = options.num_pages,
+          .layers = options.end_layer - options.first_layer,
+          .kv_heads = spec.kv_heads,
+          .page_tokens = options.page_tokens,
+          .head_dim = spec.head_dim,
+          .type = options.kv_type};
+}
+
+uint64_t RopeBytes(int64_t pairs) { return pairs * sizeof(double); }
+
+}  // namespace
+
+absl::StatusOr<StageMemory> EstimateStageMemory(const ModelSpec& spec, const GgufFile& file,
+                                                const StageOptions& options) {
+  TANDEM_RETURN_IF_ERROR(CheckStageOptions(spec, options));
+  const int threads = options.threads > 0 ? options.threads : ThreadPool::PhysicalCores();
+  StageMemory memory;
+  memory.weights = StageWeightBytes(spec, file, options.first_layer, options.end_layer);
+  TANDEM_ASSIGN_OR_RETURN(memory.kv, KvPages::PoolBytes(KvShapeOf(spec, options)));
+  memory.scratch = Scratch::BytesFor(ScratchShape::Of(spec, file, options, threads)) + RopeBytes(spec.rope.dims / 2);
+  return memory;
+}
+
+absl::StatusOr<std::unique_ptr<Stage>> Stage::Load(const ModelSpec& spec, const GgufFile& file, TensorSource& source,
+                                                   const StageOptions& options, const LoadProgress& progress,
+                                                   const std::function<bool()>& cancelled) {
+  TANDEM_ASSIGN_OR_RETURN(const StageMemory wanted, EstimateStageMemory(spec, file, options));
+  if (options.isa > DetectIsa()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("isa is %s, this machine can run up to %s", IsaName(options.isa), IsaName(DetectIsa())));
+  }
+  try {
+    return CpuStage::Create(spec, file, source, options, progress, cancelled);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrFormat(
+        "no memory for layers %d to %d: they want %d bytes (weights %d, KV pages %d, scratch %d); give the stage fewer "
+        "layers or fewer pages",
+        options.first_layer, options.end_layer - 1, wanted.total(), wanted.weights, wanted.kv, wanted.scratch));
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Stage>> CpuStage::Create(const ModelSpec& spec, const GgufFile& file,
+                                                        TensorSource& source, const StageOptions& options,
+                                                        const LoadProgress& progress,
+                                                        const std::function<bool()>& cancelled) {
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<KvPages> kv,
+                          KvPages::Create(KvShapeOf(spec, options), KernelsFor(options.isa)));
+  auto pool = std::make_unique<ThreadPool>(options.threads, options.pin_threads);
+  TANDEM_ASSIGN_OR_RETURN(StageWeights weights, LoadStageWeights(spec, file, source, options.first_layer,
+                                                                 options.end_layer, *pool, progress, cancelled));
+  TANDEM_ASSIGN_OR_RETURN(RopeFrequencies rope, RopeFrequencies::Create(spec.rope, weights.rope_factors));
+  weights.rope_factors = {};
+  const ScratchShape shape = ScratchShape::Of(spec, file, options, pool->size());
+  return std::unique_ptr<Stage>(
+      new CpuStage(spec, options, std::move(pool), shape, std::move(kv), std::move(weights), std::move(rope)));
+}
+
+CpuStage::CpuStage(const ModelSpec& spec, const StageOptions& options, std::unique_ptr<ThreadPool> pool,
+                   const ScratchShape& scratch_shape, std::unique_ptr<KvPages> kv, StageWeights weights,
+                   RopeFrequencies rope)
+    : spec_(spec),
+      options_(options),
+      kernels_(KernelsFor(options.isa)),
+      pool_(std::move(pool)),
+      scratch_shape_(scratch_shape),
+      scratch_(scratch_shape),
+      kv_(std::move(kv)),
+      weights_(std::move(weights)),
+      rope_(std::move(rope)),
+      linear_(kernels_, scratch_),
+      block_(spec_, kernels_, *pool_, scratch_, *kv_),
+      checker_(spec_, options_, scratch_) {}
+
+StageMemory CpuStage::memory() const {
+  return {.weights = weights_.bytes(), .kv = kv_->bytes(), .scratch = scratch_.bytes() + RopeBytes(rope_.pairs())};
+}
+
+absl::Status CpuStage::Run(const Step& step, StepResult* result) {
+  result->hidden.clear();
+  result->results.clear();
+  TANDEM_ASSIGN_OR_RETURN(const int64_t tokens, checker_.Check(step));
+  try {
+    return RunChecked(step, tokens, result);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrFormat("no memory for the results of a step of %d tokens", tokens));
+  }
+}
+
+absl::Status CpuStage::RunChecked(const Step& step, int64_t tokens, StepResult* result) {
+  FillInput(step, tokens);
+  for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
+    const absl::Status status = block_.Forward(weights_.layers[layer], static_cast<int32_t>(layer), step, tokens);
+    if (!status.ok()) {
+      return absl::Status(status.code(), absl::StrCat("layer ", options_.first_layer + layer, ": ", status.message()));
+    }
+  }
+  if (is_last()) return RunHead(step, result);
+  const int64_t count = tokens * spec_.hidden;
+  if (!AllFinite(scratch_.hidden, count)) {
+    return absl::InternalError(
+        absl::StrFormat("layer %d: a hidden value is infinite or not a number: the weights are "
+                        "broken",
+                        options_.end_layer - 1));
+  }
+  result->hidden.assign(scratch_.hidden, scratch_.hidden + count);
+  return absl::OkStatus();
+}
+
+void CpuStage::FillInput(const Step& step, int64_t tokens) {
+  pool_->ParallelFor(tokens, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t token = begin; token < end; ++token) {
+      const TokenPlace& place = scratch_.places[token];
+      const int64_t pairs = rope_.pairs();
+      rope_.Rotation(place.position, scratch_.rope_cos + token * pairs, scratch_.rope_sin + token * pairs);
+      if (is_first()) {
+        const Slice& slice = step.slices[place.slice];
+        weights_.embedding.Lookup(slice.tokens[place.position - slice.position],
+                                  scratch_.hidden + token * spec_.hidden);
+      }
+    }
+  });
+  if (!is_first()) std::copy(step.hidden.begin(), step.hidden.end(), scratch_.hidden);
+}
+
+absl::Status CpuStage::RunHead(const Step& step, StepResult* result) {
+  const std::vector<HeadRow> rows = ChooseHeadRows(step, result);
+  const std::span<const HeadRow> all(rows);
+  for (size_t begin = 0; begin < rows.size(); begin += scratch_shape_.logit_rows) {
+    const auto batch = all.subspan(begin, std::min<size_t>(scratch_shape_.logit_rows, rows.size() - begin));
+    TANDEM_RETURN_IF_ERROR(ComputeLogits(batch));
+    TANDEM_RETURN_IF_ERROR(FinishRows(step, batch));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<CpuStage::HeadRow> CpuStage::ChooseHeadRows(const Step& step, StepResult* result) const {
+  for (size_t i = 0; i < step.slices.size(); ++i) {
+    const Slice& slice = step.slices[i];
+    if (slice.output == SliceOutput::kNone) continue;
+    SliceResult& to = result->results.emplace_back();
+    to.slice = static_cast<int32_t>(i);
+    if (slice.output == SliceOutput::kLogits) to.logits.resize(slice.tokens.size() * spec_.vocab);
+  }
+  std::vector<HeadRow> rows;
+  auto to = result->results.begin();
+  int64_t first_token = 0;
+  for (size_t i = 0; i < step.slices.size(); ++i) {
+    const Slice& slice = step.slices[i];
+    const int64_t count = static_cast<int64_t>(slice.tokens.size());
+    if (slice.output == SliceOutput::kSample) {
+      rows.push_back({first_token + count - 1, static_cast<int32_t>(i), &*to, nullptr});
+    } else if (slice.output == SliceOutput::kLogits) {
+      for (int64_t t = 0; t < count; ++t) {
+        rows.push_back({first_token + t, static_cast<int32_t>(i), &*to, to->logits.data() + t * spec_.vocab});
+      }
+    }
+    if (slice.output != SliceOutput::kNone) ++to;
+    first_token += count;
+  }
+  return rows;
+}
+
+absl::Status CpuStage::ComputeLogits(std::span<const HeadRow> rows) {
+  const int64_t hidden = spec_.hidden;
+  const InputForms forms{&weights_.head};
+  for (size_t i = 0; i < rows.size(); ++i) {
+    kernels_.rms_norm(scratch_.hidden + rows[i].token * hidden, weights_.output_norm.data(), hidden, spec_.rms_eps,
+                      scratch_.normed + i * hidden);
+    if (!linear_.PrepareRow(forms, scratch_.normed, i, hidden)) {
+      return absl::InternalError("the last hidden state is infinite or not a number: the weights are broken");
+    }
+  }
+  pool_->ParallelFor(weights_.head.groups(), 1, [&](int64_t begin, int64_t end, int) {
+    linear_.Multiply(weights_.head, scratch_.normed, rows.size(), begin, end, scratch_.logits);
+  });
+  return absl::OkStatus();
+}
+
+absl::Status CpuStage::FinishRows(const Step& step, std::span<const HeadRow> rows) {
+  std::vector<absl::Status> statuses(rows.size());
+  pool_->ParallelFor(rows.size(), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      statuses[i] = FinishRow(step, rows[i], {scratch_.logits + i * spec_.vocab, static_cast<size_t>(spec_.vocab)});
+    }
+  });
+  for (const absl::Status& status : statuses) TANDEM_RETURN_IF_ERROR(status);
+  return absl::OkStatus();
+}
+
+absl::Status CpuStage::FinishRow(const Step& step, const HeadRow& row, std::span<const float> logits) const {
+  if (!AllFinite(logits.data(), spec_.vocab)) {
+    return absl::InternalError(
+        absl::StrFormat("slice %d: a logit is infinite or not a number: the weights are broken", row.slice));
+  }
+  if (row.logits != nullptr) {
+    std::copy(logits.begin(), logits.end(), row.logits);
+    return absl::OkStatus();
+  }
+  const Slice& slice = step.slices[row.slice];
+  TANDEM_ASSIGN_OR_RETURN(row.result->sampled, Sample(logits, *slice.sampling, slice.recent,
+                                                      slice.position + static_cast<int64_t>(slice.tokens.size())));
+  return absl::OkStatus();
+}
+
+}  // namespace tandem::engine

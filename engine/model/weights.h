@@ -1,0 +1,61 @@
+// The weights of a range of layers, read from a model file and laid out for the kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/cpu/packed_matrix.h"
+#include "engine/cpu/thread_pool.h"
+#include "engine/model/model_spec.h"
+#include "engine/model/tensor_source.h"
+#include "engine/stage.h"
+
+namespace tandem::engine {
+
+// One transformer layer; names and shapes as in the paper (rows are outputs).
+struct LayerWeights {
+  std::vector<float> attn_norm;  // [hidden]
+  PackedMatrix q;                // [heads * head_dim, hidden]
+  PackedMatrix k, v;             // [kv_heads * head_dim, hidden]
+  PackedMatrix output;           // [hidden, heads * head_dim]
+  std::vector<float> ffn_norm;   // [hidden]
+  PackedMatrix gate, up;         // [ffn, hidden]
+  PackedMatrix down;             // [hidden, ffn]
+
+  uint64_t bytes() const;
+};
+
+// The embedding table in file format: a lookup converts one row.
+struct EmbeddingTable {
+  TensorType type = TensorType::kF32;
+  int64_t cols = 0;              // hidden
+  std::vector<std::byte> table;  // [vocab, cols]
+
+  // `token` must be in the vocabulary; writes [cols].
+  void Lookup(int32_t token, float* out) const;
+};
+
+struct StageWeights {
+  EmbeddingTable embedding;  // first stage, else empty
+  std::vector<LayerWeights> layers;
+  std::vector<float> output_norm;   // last stage, else empty; [hidden]
+  PackedMatrix head;                // last stage, else empty; [vocab, hidden]
+  std::vector<float> rope_factors;  // of the file's rope_freqs tensor, else empty
+
+  uint64_t bytes() const;  // what stays for good: all but rope_factors
+};
+
+// Reads layers [first, end), the embedding with layer 0, norm and head with the last layer. Each tensor is read once.
+// Norm weights and rope factors become floats. Errors: kInvalidArgument (a source that gives another number of bytes
+// than the header says), kCancelled, kResourceExhausted, those of `source`.
+absl::StatusOr<StageWeights> LoadStageWeights(const ModelSpec& spec, const GgufFile& file, TensorSource& source,
+                                              int32_t first, int32_t end, ThreadPool& pool,
+                                              const LoadProgress& progress, const std::function<bool()>& cancelled);
+
+// bytes() of the result, known beforehand.
+uint64_t StageWeightBytes(const ModelSpec& spec, const GgufFile& file, int32_t first, int32_t end);
+
+}  // namespace tandem::engine

@@ -1,0 +1,43 @@
+// Access to the reference data: models and what another engine computes with them. They lie in a folder outside the
+// repository ($TANDEM_REFERENCE, or ../shared/reference beside it); without it the tests that need them are skipped.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tandem::testing {
+
+// The folder, without a slash at its end; empty if there is none.
+std::string ReferenceFolder();
+
+// What a skipped test says.
+inline constexpr char kNoReference[] = "no reference folder: set TANDEM_REFERENCE to it";
+
+// The token sequence behind every *.logits.f32 file, and the prompt (its first five) behind every *.greedy file.
+inline constexpr std::array<int32_t, 32> kReferenceTokens = {1,   403, 407, 261, 378, 432, 383, 286, 261, 376, 298,
+                                                             315, 421, 395, 317, 426, 338, 401, 396, 267, 337, 410,
+                                                             408, 419, 292, 411, 322, 265, 282, 295, 433, 426};
+inline constexpr size_t kReferencePromptTokens = 5;
+
+// Contents of a file below the reference folder. Empty if it cannot be read, which fails the test that compares with
+// it.
+std::vector<float> ReadReferenceFloats(const std::string& path);              // little-endian float32
+std::vector<int32_t> ReadReferenceIds(const std::string& path);               // decimal numbers, separated by spaces
+double ReadReferenceNumber(const std::string& path, const std::string& key);  // of a JSON object; NaN if absent
+
+// One prompt of a models/*.json file.
+struct ReferenceStory {
+  std::string prompt;
+  std::vector<int32_t> prompt_ids;
+  std::vector<int32_t> greedy_ids;
+  std::string greedy_text;
+};
+std::vector<ReferenceStory> ReadReferenceStories(const std::string& path);
+
+// ||a - b|| / ||b|| in double precision; infinity if the sizes differ or b is empty.
+double RelativeError(std::span<const float> a, std::span<const float> b);
+
+}  // namespace tandem::testing
