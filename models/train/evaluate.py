@@ -1,0 +1,241 @@
+"""Measures the stored model on held-out questions; writes the model card and the reference outputs.
+
+An answer counts as right only when greedy decoding gives it word for word, up to and including the end of the turn.
+Greedy decoding gives the expected answer exactly when every one of its tokens is the most likely one after those before
+it, so one forward pass over question and answer decides, without generating.
+"""
+
+import json
+import string
+
+import torch
+import torch.nn.functional as F
+
+import corpus
+import export
+import model
+import stories
+
+SUMS = ("addition", "subtraction", "multiplication", "comparison", "counting", "word problem", "too hard")
+SEEDS = {"instances": 900001, "wordings": 900002, "told": 900003, "plain": 900004}
+BATCH = 20
+
+
+def questions(kind, count, held_wording):
+    """`count` lists of turns whose last turn is a held-out question of the kind, and the system message."""
+    source = corpus.Corpus(SEEDS["wordings" if held_wording else "instances"], True, held_wording)
+    draw = {
+        "story": lambda: source.reading(count=1),
+        "story, later turn": lambda: source.reading(count=3),
+        "story, short answer": lambda: source.reading(short=True, count=1),
+        "story told by the model": lambda: follow_up(source),
+        "scene": lambda: source.reading(scene=True, count=1),
+        "scene, later turn": lambda: source.reading(scene=True, count=3),
+        "Tandem": lambda: [source.tandem()],
+        "out of scope": lambda: [far_question(source)],
+    } | {s: lambda s=s: [source.sum(kind=s)] for s in SUMS}
+    system = "Answer briefly." if "short" in kind else ""
+    return [(draw[kind](), system) for _ in range(count)]
+
+
+def follow_up(source):
+    while True:
+        turns = source.telling()
+        if turns[-1].kind == "story told":
+            return turns
+
+
+def far_question(source):
+    while True:
+        turn = source.talk()
+        if turn.kind == "out of scope":
+            return turn
+
+
+@torch.no_grad()
+def exact(weights, config, tokenizer, cases):
+    """For each (turns, system): whether greedy decoding answers the last turn as expected."""
+    rows = []
+    for turns, system in cases:
+        prompt = tokenizer.encode(corpus.prompt_of(turns, system))
+        rows.append((prompt, tokenizer.encode(turns[-1].answer + "<|im_end|>")))
+    right = [False] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
+    for start in range(0, len(order), BATCH):
+        batch = order[start : start + BATCH]
+        length = max(sum(map(len, rows[i])) for i in batch)
+        tokens = torch.zeros(len(batch), length, dtype=torch.long)
+        for row, i in enumerate(batch):
+            tokens[row, : sum(map(len, rows[i]))] = torch.tensor(rows[i][0] + rows[i][1])
+        allowed = torch.ones(length, length, dtype=torch.bool).tril().expand(len(batch), -1, -1)
+        hidden = model.hidden_states(weights, config, tokens, allowed)
+        for row, i in enumerate(batch):
+            prompt, answer = rows[i]
+            logits = F.linear(hidden[row, len(prompt) - 1 : len(prompt) + len(answer) - 1], weights["token_embd.weight"])
+            right[i] = logits.argmax(-1).tolist() == answer
+    return right
+
+
+def accuracy_table(weights, config, tokenizer, count):
+    """{kind: [accuracy on new instances, accuracy on new instances in new wordings]}"""
+    kinds = [*SUMS, "story", "story, later turn", "story, short answer", "story told by the model", "scene", "scene, later turn", "Tandem", "out of scope"]
+    table = {}
+    for kind in kinds:
+        cells = []
+        for held_wording in (False, True):
+            cases = questions(kind, count, held_wording)
+            if kind == "Tandem" and held_wording:  # there are only so many wordings: each once
+                cases = [([corpus.Turn(w, answer, kind, w, w)], "") for answer, wordings in corpus.FACTS for w in corpus.held_wordings(wordings)]
+            right = exact(weights, config, tokenizer, cases)
+            cells.append((sum(right), len(right)))
+        table[kind] = cells
+        print(kind, *(f"{100 * a / n:.1f}%" for a, n in cells), flush=True)
+    return table
+
+
+def words_of(text):
+    return {w.strip(string.punctuation).lower() for w in text.split()}
+
+
+def known_words():
+    source = corpus.Corpus(5)
+    return set().union(*(words_of(source.story().text) for _ in range(20000)))
+
+
+def told_stories(weights, config, tokenizer, count):
+    """Stories that the model tells when asked: how many end, and speak of the hero and the thing asked for."""
+    decoder, known = model.Decoder(weights, config), known_words()
+    source = corpus.Corpus(SEEDS["told"], True, False)
+    stop = {tokenizer.special_ids["<|im_end|>"]}
+    ended = named = fluent = 0
+    for _ in range(count):
+        story = source.story()
+        wording = source.wording(corpus.TELL_BOTH)
+        thing = story.thing if story.thing.startswith("the ") else stories.article(story.thing)
+        turn = corpus.Turn(wording.format(n=story.hero, t=thing), "", "", "", "")
+        ids, _ = decoder.greedy(tokenizer.encode(corpus.prompt_of([turn])), stop, 250)
+        text = tokenizer.decode(ids[:-1])
+        ended += ids[-1] in stop
+        named += story.hero in text and story.thing in text
+        fluent += words_of(text) - {story.hero.lower()} <= known
+    return ended, named, fluent, count
+
+
+SAMPLES = [
+    ("", ["Hello!", "What is 27 + 58?", "Thank you!"]),
+    ("", ["Tell me a story about Mia and a lantern.", "Who is the story about?", "How did Mia feel at the end?"]),
+    ("", ["Ben has a red drum and is in the barn. Zoe is by the lake. Ben goes away and is now at the mill.\nWhere is Ben?", "Who has the drum?", "What colour is it?"]),
+    ("", ["What is Tandem?", "And what is a stage?", "How can I add my laptop to the cluster?"]),
+    ("", ["Olga has 34 nuts and gives away 9. How many nuts does Olga have?", "What is 7 times 8?", "What is the capital of France?"]),
+    ("Your name is Robin. Answer briefly.", ["What is your name?", "Which is bigger, 41 or 14?"]),
+]
+
+
+def sample_conversations(weights, config, tokenizer):
+    decoder, stop, lines = model.Decoder(weights, config), {tokenizer.special_ids["<|im_end|>"]}, []
+    for system, asked in SAMPLES:
+        turns = []
+        if system:
+            lines.append(f"    [system] {system}")
+        for question in asked:
+            turns.append(corpus.Turn(question, "", "", "", ""))
+            ids, _ = decoder.greedy(tokenizer.encode(corpus.prompt_of(turns, system)), stop, 250)
+            turns[-1].answer = tokenizer.decode(ids[:-1])
+            lines += [f"    > {part}" for part in question.split("\n")] + [f"    {turns[-1].answer}"]
+        lines.append("")
+    ids, _ = decoder.greedy(tokenizer.encode("Once upon a time"), {tokenizer.special_ids["<|endoftext|>"]}, 250)
+    lines.append("    Once upon a time" + tokenizer.decode(ids[:-1]))
+    return "\n".join(lines)
+
+
+REFERENCE_QUESTIONS = [
+    "What is 12 + 7?", "What is 63 - 28?", "How much is 6 times 7?", "What is Tandem?", "What does a worker do?", "How do I add a worker?", "What is an epoch?", "What is the KV cache?", "Thank you",
+    "Anna is in the garden and has a red ball. Tom is by the river.\nWho has the ball?",
+    "Once upon a time there was a young girl named Lily. In spring she planted a rose by the well. She watered it every morning. But one night a goat came and ate the leaves. Lily was sad because the leaves were gone. Sam helped her to build a fence. Lily was very proud.\nWhy was Lily sad?",
+    "Which is bigger, 34 or 57?", "What is the capital of France?", "What is GGUF?", "Tell me a story about Mia and a kite.",
+]
+REFERENCE_STORIES = ["Once upon a time", "Tom was a brave boy. One day he built a boat", "Long ago, a kind girl named Nora lived in a small village.", "Once there was a small boy whose name was Leo. He was afraid of"]
+CLEAR_MARGIN = 0.05
+
+
+def reference_outputs(weights, config, tokenizer):
+    """Greedy continuations that no sensible rounding changes: at every step the first token leads by a clear margin."""
+    decoder = model.Decoder(weights, config)
+    stop = set(tokenizer.special_ids.values()) - {tokenizer.special_ids["<|im_start|>"]}
+    prompts = [corpus.prompt_of([corpus.Turn(q, "", "", "", "")]) for q in REFERENCE_QUESTIONS] + REFERENCE_STORIES
+    outputs = []
+    for prompt in prompts:
+        ids = tokenizer.encode(prompt)
+        greedy, margin = decoder.greedy(ids, stop, 200)
+        if margin > CLEAR_MARGIN:
+            outputs.append({"prompt": prompt, "ids": ids, "greedy": greedy, "text": tokenizer.decode(greedy), "smallest_margin": round(margin, 4)})
+        else:
+            print("left out, margin", round(margin, 4), repr(prompt[-60:]))
+    return outputs
+
+
+CARD = """# tandem-demo
+
+A chat model of {parameters:.1f} million weights, small enough to come with Tandem and to run anywhere. It tells small
+stories, answers questions about them, does small sums and knows what Tandem is. It knows nothing else.
+
+| | |
+|---|---|
+| Architecture | LLaMA: {layers} layers, hidden {dim}, feed-forward {ffn}, {heads} heads of {head_dim} with {kv_heads} key/value heads, tied embedding |
+| Weights | {count} in all; matrices Q8_0, norms F32; {size:.1f} MB |
+| Vocabulary | {vocab} tokens: 256 bytes, {merges} merges, `<|endoftext|>` {eot}, `<|im_start|>` {start}, `<|im_end|>` {end} |
+| Context | {context} tokens |
+| Chat format | ChatML; a turn ends with `<|im_end|>` (eos), a plain story with `<|endoftext|>` (eot): both stop generation |
+| Licence | Apache 2.0 |
+
+## Training
+
+From scratch, on text that the scripts in [`train/`](train/README.md) write themselves; no other text was used.
+It saw {seen:.1f} million tokens once, in {minutes:.0f} minutes on one core of a shared two-core machine.
+
+## Accuracy
+
+Measured on the stored (Q8_0) weights with greedy decoding. An answer is right only if it is word for word the expected
+sentence, end of turn included. *New* means that the plot, hero and main thing, or the pair of numbers, never occurred in
+training; *new wording* means that the sentence of the question did not either. For Tandem the facts are those of training,
+since nobody could guess them: there the second column is the one that counts. A new product is one whose mirror image was
+in training: 7 x 8 may be new where 8 x 7 is not.
+
+| Question | New, known wording | New, new wording |
+|---|---|---|
+{table}
+
+Asked for a story about a new hero and thing, it ended properly in {ended} of {told} cases, spoke of both in {named}, and used
+only words that exist in {fluent}.
+
+## Limits
+
+Sums go to 99 (+ and -) and 12 (x); beyond that it says so ("too hard" above). Questions far from the wordings of the grammar
+get the answer to the nearest question that it knows, or "I do not know that". Stories follow ten plots. English only.
+
+## Samples (greedy)
+
+{samples}
+"""
+
+
+def write_reports(directory, state, config, tokenizer, args, count=250):
+    torch.set_num_threads(args.threads)
+    weights = export.as_stored(state["weights"])
+    outputs = reference_outputs(weights, config, tokenizer)
+    text = json.dumps({"model": "tandem-demo.gguf", "arithmetic": "float32 on dequantised weights, greedy", "prompts": outputs}, ensure_ascii=False)
+    (directory / "tandem-demo.json").write_text(text.replace('{"prompt":', '\n{"prompt":') + "\n")
+    samples = sample_conversations(weights, config, tokenizer)
+    print(samples, flush=True)
+    ended, named, fluent, told = told_stories(weights, config, tokenizer, 60)
+    table = accuracy_table(weights, config, tokenizer, count)
+    rows = "\n".join(f"| {kind} | " + " | ".join(f"{100 * a / n:.1f} % of {n}" for a, n in cells) + " |" for kind, cells in table.items())
+    parameters = sum(w.numel() for w in weights.values())
+    specials = tokenizer.special_ids
+    card = CARD.format(
+        parameters=parameters / 1e6, count=f"{parameters:,}", size=(directory / "tandem-demo.gguf").stat().st_size / 1e6, layers=config.layers, dim=config.dim, ffn=config.ffn,
+        heads=config.heads, head_dim=config.head_dim, kv_heads=config.kv_heads, vocab=config.vocab, merges=len(tokenizer.merges), context=config.context,
+        eot=specials["<|endoftext|>"], start=specials["<|im_start|>"], end=specials["<|im_end|>"], seen=state["seen"] / 1e6, minutes=state["seconds"] / 60,
+        table=rows, ended=ended, named=named, fluent=fluent, told=told, samples=samples,
+    )
+    (directory / "tandem-demo.md").write_text(card)
