@@ -22,6 +22,40 @@ constexpr KernelTable kScalarTable = {
     .f32_to_f16 = scalar::F32ToF16,
 };
 
+constexpr KernelTable kAvx2Table = {
+    .isa = Isa::kAvx2,
+    .matmul_f32 = avx2::MatMulF32,
+    .matmul_f16 = avx2::MatMulF16,
+    .matmul_q8_0 = avx2::MatMulQ8_0,
+    .matmul_q4_k = avx2::MatMulQ4_K,
+    .matmul_q6_k = avx2::MatMulQ6_K,
+    .quantize_block32 = avx2::QuantizeBlock32,
+    .quantize_block256 = avx2::QuantizeBlock256,
+    .rms_norm = avx2::RmsNorm,
+    .rope_pairs = avx2::RopePairs,
+    .silu_mul = avx2::SiluMul,
+    .add = scalar::Add,  // the compiler's own vectors are as fast as memory
+    .attention = avx2::Attention,
+    .f32_to_f16 = avx2::F32ToF16,
+};
+
+constexpr KernelTable kAvx512Table = {
+    .isa = Isa::kAvx512,
+    .matmul_f32 = avx512::MatMulF32,
+    .matmul_f16 = avx512::MatMulF16,
+    .matmul_q8_0 = avx512::MatMulQ8_0,
+    .matmul_q4_k = avx512::MatMulQ4_K,
+    .matmul_q6_k = avx512::MatMulQ6_K,
+    .quantize_block32 = avx512::QuantizeBlock32,
+    .quantize_block256 = avx512::QuantizeBlock256,
+    .rms_norm = avx512::RmsNorm,
+    .rope_pairs = avx2::RopePairs,  // a few cache lines a token
+    .silu_mul = avx512::SiluMul,
+    .add = scalar::Add,
+    .attention = avx512::Attention,
+    .f32_to_f16 = avx2::F32ToF16,
+};
+
 }  // namespace
 
 KernelTable::MatMul KernelTable::MatMulFor(TensorType type) const {
@@ -58,9 +92,11 @@ bool HasKernels(TensorType type) { return kScalarTable.MatMulFor(type) != nullpt
 const KernelTable& KernelsFor(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
-    case Isa::kAvx2:
-    case Isa::kAvx512:
       return kScalarTable;
+    case Isa::kAvx2:
+      return kAvx2Table;
+    case Isa::kAvx512:
+      return kAvx512Table;
   }
   return kScalarTable;
 }

@@ -34,7 +34,6 @@ void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
 void RopePairs(float* x, int heads, int head_dim, int rope_dims, const float* cos, const float* sin);
 void SiluMul(const float* gate, const float* up, int64_t n, float* out);
-void Add(const float* y, int64_t n, float* x);
 void Attention(const AttentionArgs& args);
 void F32ToF16(const float* x, int64_t n, uint16_t* out);
 

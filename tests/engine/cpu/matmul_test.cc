@@ -153,5 +153,16 @@ TEST(KernelTableTest, TypesWithoutKernelsAreKnown) {
   EXPECT_EQ(ActivationKindFor(TensorType::kQ6_K), ActivationKind::kInt8Block256);
 }
 
+// A set that was asked for is the set that runs.
+TEST(KernelTableTest, TableIsOfTheIsaAskedFor) {
+  EXPECT_EQ(KernelsFor(Isa::kScalar).isa, Isa::kScalar);
+  for (const Isa isa : VectorIsas()) {
+    EXPECT_EQ(KernelsFor(isa).isa, isa);
+    for (const TensorType type : KernelTypes()) {
+      EXPECT_NE(KernelsFor(isa).MatMulFor(type), KernelsFor(Isa::kScalar).MatMulFor(type));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tandem::engine

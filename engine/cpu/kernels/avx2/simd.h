@@ -1,0 +1,63 @@
+// Helpers of the AVX2 kernels; rules as in kernels/x86_common.h.
+#pragma once
+
+#include "engine/cpu/kernels/exp_constants.h"
+#include "engine/cpu/kernels/x86_common.h"
+
+namespace tandem::engine {
+namespace {
+
+// One float for each row of a group: rows 0..7 and 8..15.
+struct Float16Rows {
+  __m256 half[2];
+};
+
+inline Float16Rows ZeroRows() { return {{_mm256_setzero_ps(), _mm256_setzero_ps()}}; }
+
+// 16 adjacent half floats.
+inline Float16Rows LoadHalves(const void* p) {
+  const char* bytes = static_cast<const char*>(p);
+  return {{_mm256_cvtph_ps(Load128(bytes)), _mm256_cvtph_ps(Load128(bytes + 16))}};
+}
+
+// All bits set in the first `count` of 8 lanes, 0 <= count <= 8.
+inline __m256i LaneMask(int64_t count) {
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int32_t>(count)), lanes);
+}
+
+// Writes the results of one group and token, leaving out the padding rows of the last group.
+inline void StoreGroup(const MatMulArgs& args, int64_t group, int row, const Float16Rows& acc) {
+  const int64_t first = group * kRowGroup;
+  const int64_t count = args.weights.rows - first;
+  float* out = args.out + row * args.out_stride + first;
+  if (count >= kRowGroup) {
+    _mm256_storeu_ps(out, acc.half[0]);
+    _mm256_storeu_ps(out + 8, acc.half[1]);
+    return;
+  }
+  _mm256_maskstore_ps(out, LaneMask(count < 8 ? count : 8), acc.half[0]);
+  if (count > 8) _mm256_maskstore_ps(out + 8, LaneMask(count - 8), acc.half[1]);
+}
+
+// CanonicalExp on 8 lanes.
+inline __m256 Exp(__m256 x) {
+  const __m256 magic = _mm256_set1_ps(kExpMagic);
+  const __m256 shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(kExpLog2E), magic);
+  const __m256 n = _mm256_sub_ps(shifted, magic);
+  __m256 r = _mm256_fmadd_ps(n, _mm256_set1_ps(-kExpLn2Hi), x);
+  r = _mm256_fmadd_ps(n, _mm256_set1_ps(-kExpLn2Lo), r);
+  __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(kExpP4), r, _mm256_set1_ps(kExpP3));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(kExpP2));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(kExpP1));
+  p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(kExpP0));
+  const __m256 e = _mm256_add_ps(_mm256_fmadd_ps(p, _mm256_mul_ps(r, r), r), _mm256_set1_ps(1.0f));
+  const __m256i raised = _mm256_add_epi32(_mm256_castps_si256(e), _mm256_slli_epi32(_mm256_castps_si256(shifted), 23));
+  const __m256 too_low = _mm256_cmp_ps(x, _mm256_set1_ps(kExpLowest), _CMP_LT_OQ);
+  const __m256 too_high = _mm256_cmp_ps(x, _mm256_set1_ps(kExpHighest), _CMP_NLE_UQ);
+  const __m256 infinity = _mm256_set1_ps(__builtin_inff());
+  return _mm256_andnot_ps(too_low, _mm256_blendv_ps(_mm256_castsi256_ps(raised), infinity, too_high));
+}
+
+}  // namespace
+}  // namespace tandem::engine

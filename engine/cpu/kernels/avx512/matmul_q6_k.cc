@@ -1,0 +1,91 @@
+#include "engine/cpu/kernels/avx512/simd.h"
+#include "engine/cpu/kernels/kernels.h"
+
+namespace tandem::engine::avx512 {
+namespace {
+
+constexpr int kBlock = 256;
+constexpr int kSubBlocks = 16;
+constexpr int kBlockBytes = kRowGroup * (2 + kSubBlocks + kBlock / 2 + kBlock / 4);
+
+// Sum over j of scale_j * sum_j of x: what the offset of 32 adds 32 times too much.
+inline __m512i ScaledSums(const int8_t* scales, const int32_t (&sum_pairs)[8]) {
+  __m512i sum = _mm512_setzero_si512();
+  for (int i = 0; i < kSubBlocks / 2; ++i) {
+    const __m128i even = Load128(scales + 2 * i * kRowGroup);
+    const __m128i odd = Load128(scales + (2 * i + 1) * kRowGroup);
+    const __m256i both = _mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd));
+    sum = _mm512_dpwssd_epi32(sum, _mm512_cvtepi8_epi16(both), _mm512_set1_epi32(sum_pairs[i]));
+  }
+  return sum;
+}
+
+// Sum over j of scale_j * dot of q and x, q = 0..63, for kRows rows of x.
+template <int kRows>
+inline void ScaledDots(const int8_t* scales, const uint8_t* low, const uint8_t* high, const int8_t* x, int64_t x_stride,
+                       __m512i (&sum)[kRows]) {
+  const __m512i nibble = _mm512_set1_epi8(15);
+  const __m512i pair = _mm512_set1_epi8(0x30);
+  for (int r = 0; r < kRows; ++r) sum[r] = _mm512_setzero_si512();
+  // Four vectors at a time: their units t + 16 s make up sub-block t / 4 + 4 s.
+  for (int t = 0; t < 16; t += 4) {
+    __m512i dot[kRows][4] = {};
+    for (int v = t; v < t + 4; ++v) {
+      const __m512i low0 = Load512(low + v * 64);
+      const __m512i low1 = Load512(low + (v + 16) * 64);
+      const __m512i top = Load512(high + v * 64);
+      const __m512i q[4] = {
+          _mm512_or_si512(_mm512_and_si512(low0, nibble), _mm512_and_si512(_mm512_slli_epi16(top, 4), pair)),
+          _mm512_or_si512(_mm512_and_si512(low1, nibble), _mm512_and_si512(_mm512_slli_epi16(top, 2), pair)),
+          _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low0, 4), nibble), _mm512_and_si512(top, pair)),
+          _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low1, 4), nibble),
+                          _mm512_and_si512(_mm512_srli_epi16(top, 2), pair))};
+      for (int r = 0; r < kRows; ++r) {
+        for (int s = 0; s < 4; ++s) {
+          const __m512i xu = _mm512_set1_epi32(LoadInt32(x + r * x_stride + 4 * (v + 16 * s)));
+          dot[r][s] = _mm512_dpbusd_epi32(dot[r][s], q[s], xu);
+        }
+      }
+    }
+    for (int s = 0; s < 4; ++s) {
+      const __m512i scale = _mm512_cvtepi8_epi32(Load128(scales + (t / 4 + 4 * s) * kRowGroup));
+      for (int r = 0; r < kRows; ++r) sum[r] = _mm512_add_epi32(sum[r], _mm512_mullo_epi32(dot[r][s], scale));
+    }
+  }
+}
+
+struct MatMulQ6_KKernel {
+  template <int kRows>
+  static void Run(const MatMulArgs& args, int64_t group, int row) {
+    const int64_t cols = args.weights.cols;
+    const int64_t blocks = cols / kBlock;
+    const std::byte* block = args.weights.data + group * args.weights.group_bytes;
+    const int8_t* x = args.x.q + row * cols;
+    const int32_t* sum16 = args.x.sum16 + row * (cols / 16);
+    const float* scale = args.x.scale + row * blocks;
+    __m512 acc[kRows];
+    for (int r = 0; r < kRows; ++r) acc[r] = _mm512_setzero_ps();
+    for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += kBlock / 16) {
+      const int8_t* scales = reinterpret_cast<const int8_t*>(block + 2 * kRowGroup);
+      const uint8_t* low = reinterpret_cast<const uint8_t*>(scales + kSubBlocks * kRowGroup);
+      __m512i dots[kRows];
+      ScaledDots<kRows>(scales, low, low + kBlock / 2 * kRowGroup, x, cols, dots);
+      const __m512 d = LoadHalves(block);
+      for (int r = 0; r < kRows; ++r) {
+        int32_t sum_pairs[8];
+        PackSumPairs(sum16 + r * (cols / 16), sum_pairs);
+        const __m512i offset = _mm512_slli_epi32(ScaledSums(scales, sum_pairs), 5);
+        const __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(dots[r], offset));
+        const __m512 xs = _mm512_set1_ps(scale[r * blocks + b]);
+        acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(d, xs), sum, acc[r]);
+      }
+    }
+    for (int r = 0; r < kRows; ++r) StoreGroup(args, group, row + r, acc[r]);
+  }
+};
+
+}  // namespace
+
+void MatMulQ6_K(const MatMulArgs& args) { RunGroups<MatMulQ6_KKernel, 4>(args); }
+
+}  // namespace tandem::engine::avx512

@@ -1,0 +1,69 @@
+// Helpers of the AVX2 and AVX-512 kernels. Everything is in an unnamed namespace: each kernel file gets its own copy,
+// compiled with its own flags, and no copy can reach other code. No standard library (see kernel_args.h).
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/cpu/kernels/kernel_args.h"
+
+namespace tandem::engine {
+namespace {
+
+inline int32_t LoadInt32(const void* p) {
+  int32_t value;
+  __builtin_memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+inline __m128i Load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+inline __m256i Load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+
+// Runs Kernel::Run<n>(args, group, row) over all groups and rows, n = kMax, ... 2, 1 rows of activations at a time, so
+// that unpacked weights are used n times. The number has no influence on the bits of a result.
+template <typename Kernel, int kMax>
+inline void RunRows(const MatMulArgs& args, int64_t group, int row) {
+  for (; row + kMax <= args.rows; row += kMax) Kernel::template Run<kMax>(args, group, row);
+  if constexpr (kMax > 1) RunRows<Kernel, kMax / 2>(args, group, row);
+}
+
+template <typename Kernel, int kMax>
+inline void RunGroups(const MatMulArgs& args) {
+  for (int64_t g = args.group_begin; g < args.group_end; ++g) RunRows<Kernel, kMax>(args, g, 0);
+}
+
+// The sums of 16 q as int16 pairs, the operand of a madd with pairs of sub-block scales: pairs[i] = sums 2i, 2i + 1.
+inline void PackSumPairs(const int32_t* sum16, int32_t (&pairs)[8]) {
+  const __m128i low = _mm_packs_epi32(Load128(sum16), Load128(sum16 + 4));
+  const __m128i high = _mm_packs_epi32(Load128(sum16 + 8), Load128(sum16 + 12));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(pairs), low);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(pairs + 4), high);
+}
+
+// The same for sums over 32: pairs[i] = those of sub-blocks 2i, 2i + 1.
+inline void PackSum32Pairs(const int32_t* sum16, int32_t (&pairs)[4]) {
+  const __m128i low = _mm_hadd_epi32(Load128(sum16), Load128(sum16 + 4));
+  const __m128i high = _mm_hadd_epi32(Load128(sum16 + 8), Load128(sum16 + 12));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(pairs), _mm_packs_epi32(low, high));
+}
+
+// The fold 8, 4, 2, 1 of 16 partial sums, given after its first step.
+inline float FoldAfter8(__m256 v) {
+  const __m128 by4 = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 by2 = _mm_add_ps(by4, _mm_movehl_ps(by4, by4));
+  return _mm_cvtss_f32(_mm_add_ss(by2, _mm_movehdup_ps(by2)));
+}
+
+// The same for four vectors at once.
+inline __m128 FoldAfter8(const __m256 (&v)[4]) {
+  __m128 by4[4];
+  for (int i = 0; i < 4; ++i) by4[i] = _mm_add_ps(_mm256_castps256_ps128(v[i]), _mm256_extractf128_ps(v[i], 1));
+  const __m128 a = _mm_add_ps(_mm_movelh_ps(by4[0], by4[1]), _mm_movehl_ps(by4[1], by4[0]));
+  const __m128 b = _mm_add_ps(_mm_movelh_ps(by4[2], by4[3]), _mm_movehl_ps(by4[3], by4[2]));
+  return _mm_add_ps(_mm_shuffle_ps(a, b, 0x88), _mm_shuffle_ps(a, b, 0xdd));
+}
+
+}  // namespace
+}  // namespace tandem::engine
