@@ -87,7 +87,21 @@ uint64_t GgufTensor::rows() const {
 }
 
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Parse(std::span<const std::byte> bytes) {
-  return GgufParser::Parse(bytes);
+  return GgufParser::Parse(bytes, bytes.size());
+}
+
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::ParseHeader(std::vector<std::byte> header, uint64_t file_bytes) {
+  if (header.size() > file_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("GGUF: a header of ", header.size(), " bytes cannot belong to a file of ", file_bytes));
+  }
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, GgufParser::Parse(header, file_bytes));
+  if (header.size() != file->data_offset_) {
+    return absl::InvalidArgumentError(absl::StrCat("GGUF: the header came with ", header.size(),
+                                                   " bytes, but the data section begins at byte ", file->data_offset_));
+  }
+  file->owned_ = std::move(header);  // the buffer stays where the views point
+  return file;
 }
 
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path) {
@@ -190,6 +204,7 @@ const GgufTensor* GgufFile::FindTensor(absl::string_view name) const {
 }
 
 std::string GgufFile::Fingerprint() const {
+  if (!has_data()) return "";
   // XXH3_createState can fail only for want of memory, as any other allocation here.
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), XXH3_freeState);
   XXH3_128bits_reset(state.get());

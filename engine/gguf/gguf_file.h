@@ -57,13 +57,18 @@ class GgufFile {
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path);
   // The same over bytes in memory, which must outlive the result.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes);
+  // A file of `file_bytes` of which only header() is at hand, as a worker gets it from the coordinator. Checked like a
+  // whole file, tensor offsets against `file_bytes`. has_data() is false: Data() gives nothing, Fingerprint() "".
+  // Errors: those of Parse; kInvalidArgument (`header` ends before or after the data section's begin).
+  static absl::StatusOr<std::unique_ptr<GgufFile>> ParseHeader(std::vector<std::byte> header, uint64_t file_bytes);
   ~GgufFile();
   GgufFile(const GgufFile&) = delete;
   GgufFile& operator=(const GgufFile&) = delete;
 
   uint32_t version() const { return version_; }
   uint32_t alignment() const { return alignment_; }
-  uint64_t file_bytes() const { return bytes_.size(); }
+  uint64_t file_bytes() const { return file_bytes_; }
+  bool has_data() const { return bytes_.size() == file_bytes_; }
   // Bytes before the data section: everything that describes the model.
   std::span<const std::byte> header() const { return bytes_.first(data_offset_); }
 
@@ -88,7 +93,7 @@ class GgufFile {
   const GgufTensor* FindTensor(absl::string_view name) const;  // null if absent
   // The tensor's bytes in the mapping (page faults read the disk). `tensor` must belong to this file.
   std::span<const std::byte> Data(const GgufTensor& tensor) const {
-    return bytes_.subspan(tensor.offset, tensor.bytes);
+    return has_data() ? bytes_.subspan(tensor.offset, tensor.bytes) : std::span<const std::byte>();
   }
 
   // Identity of the model, as 32 hex digits: XXH3-128 over the header, the file size and the first 4 KiB of every
@@ -100,8 +105,10 @@ class GgufFile {
   friend class GgufParser;
   GgufFile() = default;
 
-  std::span<const std::byte> bytes_;
-  void* mapping_ = nullptr;  // munmap'ed by the destructor; null when bytes are borrowed
+  std::span<const std::byte> bytes_;  // the whole file, or its header alone
+  uint64_t file_bytes_ = 0;
+  std::vector<std::byte> owned_;  // what bytes_ views after ParseHeader
+  void* mapping_ = nullptr;       // munmap'ed by the destructor; null when bytes are borrowed
   uint32_t version_ = 0;
   uint32_t alignment_ = 32;
   uint64_t data_offset_ = 0;

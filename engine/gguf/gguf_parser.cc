@@ -47,12 +47,13 @@ enum ValueType : uint32_t {
 
 }  // namespace
 
-GgufParser::GgufParser(std::span<const std::byte> bytes) : cursor_(bytes), file_(new GgufFile()) {
+GgufParser::GgufParser(std::span<const std::byte> bytes, uint64_t file_bytes) : cursor_(bytes), file_(new GgufFile()) {
   file_->bytes_ = bytes;
+  file_->file_bytes_ = file_bytes;
 }
 
-absl::StatusOr<std::unique_ptr<GgufFile>> GgufParser::Parse(std::span<const std::byte> bytes) {
-  GgufParser parser(bytes);
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufParser::Parse(std::span<const std::byte> bytes, uint64_t file_bytes) {
+  GgufParser parser(bytes, file_bytes);
   TANDEM_RETURN_IF_ERROR(parser.ReadPreamble());
   TANDEM_RETURN_IF_ERROR(parser.ReadMetadata());
   TANDEM_RETURN_IF_ERROR(parser.ReadTensorInfos());
@@ -350,7 +351,7 @@ absl::Status GgufParser::ReadTensorInfo() {
 // Offsets were relative to the data section, which begins where the infos end, aligned; from here on they count from
 // the start of the file.
 absl::Status GgufParser::PlaceTensors() {
-  const uint64_t size = file_->bytes_.size();
+  const uint64_t size = file_->file_bytes_;
   const uint64_t alignment = file_->alignment_;
   // No overflow: the position is within the file, and the alignment at most 1 MiB.
   const uint64_t data = (cursor_.position() + alignment - 1) / alignment * alignment;

@@ -49,10 +49,11 @@ class ByteCursor {
 // One parse of one file. Errors: those of GgufFile::Parse.
 class GgufParser {
  public:
-  static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes);
+  // `bytes` are the first of a file of `file_bytes`: all of it, or at least its header.
+  static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes, uint64_t file_bytes);
 
  private:
-  explicit GgufParser(std::span<const std::byte> bytes);
+  GgufParser(std::span<const std::byte> bytes, uint64_t file_bytes);
 
   // The steps, in file order.
   absl::Status ReadPreamble();
