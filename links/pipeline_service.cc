@@ -57,11 +57,11 @@ class IncomingStream : public StepsReactor {
     {
       absl::MutexLock lock(&mu_);
       by_us_ = by_us_ || by_us;
+      // An acknowledgement that the peer does not take must not delay our own end.
+      cancel = by_us && writing_;
       if (reason_.ok()) {
         reason_ = status;
         finish = !writing_;
-        // An acknowledgement that the peer does not take must not delay the end.
-        cancel = writing_;
       }
     }
     if (cancel) context_.TryCancel();

@@ -1,0 +1,169 @@
+#include "worker/step_loop.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+
+namespace tandem::worker {
+namespace {
+
+int64_t NowUs() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+}
+
+uint32_t ClampUs(int64_t us) {
+  return static_cast<uint32_t>(std::clamp<int64_t>(us, 0, std::numeric_limits<uint32_t>::max()));
+}
+
+int64_t CountTokens(const v1::StepFrame& frame) {
+  int64_t tokens = 0;
+  for (const v1::Slice& slice : frame.slices()) tokens += slice.tokens_size();
+  return tokens;
+}
+
+// Floats as the wire has them: this machine is little-endian, as the format (GgufFile refuses to build elsewhere).
+void CopyFloats(const std::vector<float>& from, std::string* to) {
+  to->assign(reinterpret_cast<const char*>(from.data()), from.size() * sizeof(float));
+}
+
+}  // namespace
+
+StepLoop::StepLoop(std::unique_ptr<engine::Stage> stage, const engine::ModelSpec& spec, uint32_t index,
+                   StepLoopOptions options)
+    : stage_(std::move(stage)), spec_(spec), index_(index), options_(std::move(options)), memory_(stage_->memory()) {}
+
+StepLoop::~StepLoop() { Stop(); }
+
+void StepLoop::Start(std::unique_ptr<links::StepLink> next) {
+  next_ = std::move(next);
+  thread_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "tandem-step");
+    Loop();
+  });
+}
+
+void StepLoop::Post(std::unique_ptr<v1::StepFrame> frame) {
+  const uint64_t step = frame->step();
+  {
+    MutexLock lock(&mu_);
+    if (stopping_) return;
+    if (queue_.size() < options_.capacity) {
+      queue_.push_back({std::move(frame), NowUs()});
+      changed_.NotifyOne();
+      return;
+    }
+  }
+  Fail(absl::ResourceExhaustedError(
+      absl::StrCat("stage ", index_, " dropped step ", step, ": ", options_.capacity, " steps are waiting")));
+}
+
+void StepLoop::Stop() {
+  {
+    MutexLock lock(&mu_);
+    stopping_ = true;
+    changed_.NotifyOne();
+  }
+  if (thread_.joinable()) thread_.join();
+  if (next_ != nullptr) next_->Close();
+}
+
+void StepLoop::Loop() {
+  for (;;) {
+    Waiting waiting;
+    {
+      MutexLock lock(&mu_);
+      while (queue_.empty() && !stopping_) changed_.Wait(&mu_);
+      if (stopping_) return;
+      waiting = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    const uint64_t step = waiting.frame->step();
+    if (!waiting.frame->has_failure()) {
+      StepCost cost;
+      cost.tokens = CountTokens(*waiting.frame);
+      cost.bytes_in = waiting.frame->ByteSizeLong();
+      const int64_t begin_us = NowUs();
+      Execute(*waiting.frame);
+      const int64_t end_us = NowUs();
+      v1::StageTiming* timing = waiting.frame->add_timings();
+      timing->set_stage(index_);
+      timing->set_queue_us(ClampUs(begin_us - waiting.arrived_us));
+      timing->set_compute_us(ClampUs(end_us - begin_us));
+      cost.queue_s = timing->queue_us() * 1e-6;
+      cost.compute_s = timing->compute_us() * 1e-6;
+      cost.bytes_out = waiting.frame->ByteSizeLong();
+      if (options_.observer) options_.observer(cost);
+    }
+    const absl::Status sent = next_->Send(std::move(waiting.frame));
+    if (!sent.ok()) {
+      Fail(absl::Status(sent.code(), absl::StrCat("stage ", index_, " lost step ", step, ": ", sent.message())));
+    }
+  }
+}
+
+void StepLoop::Execute(v1::StepFrame& frame) {
+  const absl::Status status = Run(frame);
+  if (!status.ok()) {
+    v1::StepFailure* failure = frame.mutable_failure();
+    failure->set_stage(index_);
+    failure->set_code(status.raw_code());
+    failure->set_message(std::string(status.message()));
+    frame.clear_activations();
+  }
+  if (stage_->is_last()) frame.clear_slices();
+}
+
+absl::Status StepLoop::Run(v1::StepFrame& frame) {
+  TANDEM_ASSIGN_OR_RETURN(const engine::Step step,
+                          proto_support::StepFromFrame(frame, spec_, stage_->is_first(), &storage_));
+  TANDEM_RETURN_IF_ERROR(stage_->Run(step, &result_));
+  if (stage_->is_last()) {
+    TakeResults(frame);
+  } else {
+    CopyFloats(result_.hidden, frame.mutable_activations());
+    frame.set_activation_type(v1::ACTIVATION_TYPE_F32);
+  }
+  return absl::OkStatus();
+}
+
+void StepLoop::TakeResults(v1::StepFrame& frame) {
+  frame.clear_activations();
+  frame.clear_activation_type();
+  frame.clear_results();
+  for (const engine::SliceResult& from : result_.results) {
+    const v1::Slice& slice = frame.slices(from.slice);
+    v1::SliceResult* to = frame.add_results();
+    to->set_sequence(slice.sequence());
+    if (slice.output() == v1::SLICE_OUTPUT_LOGITS) {
+      CopyFloats(from.logits, to->mutable_logits());
+      continue;
+    }
+    to->set_token(static_cast<uint32_t>(from.sampled.token));
+    if (!slice.sampling().has_top_logprobs()) continue;
+    to->set_logprob(from.sampled.logprob);
+    for (const engine::TokenLogprob& top : from.sampled.top) {
+      v1::TokenLogprob* entry = to->add_top();
+      entry->set_token(static_cast<uint32_t>(top.token));
+      entry->set_logprob(top.logprob);
+    }
+  }
+}
+
+void StepLoop::Fail(const absl::Status& status) {
+  {
+    MutexLock lock(&mu_);
+    if (failed_) return;
+    failed_ = true;
+  }
+  if (options_.on_failure) options_.on_failure(status);
+}
+
+}  // namespace tandem::worker
