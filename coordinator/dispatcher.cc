@@ -1,0 +1,373 @@
+#include "coordinator/dispatcher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+
+namespace tandem::coordinator {
+namespace {
+
+// While sequences wait for a pipeline the thread looks at the clock this often.
+constexpr std::chrono::milliseconds kExpiryInterval{200};
+
+// Logits of a step must fit a message (proto_support::kMaxMessageBytes) with room to spare.
+constexpr int64_t kMaxLogitBytes = int64_t{32} << 20;
+
+absl::Status StoppedError() { return absl::UnavailableError("the coordinator is stopping"); }
+
+}  // namespace
+
+Dispatcher::Dispatcher(Options options)
+    : options_(std::move(options)),
+      clock_(options_.clock != nullptr ? *options_.clock : steady_clock_),
+      why_detached_(absl::UnavailableError("no pipeline has served yet")),
+      scheduler_(options_.max_waiting),
+      thread_([this] { Run(); }) {}
+
+Dispatcher::~Dispatcher() { Stop(); }
+
+void Dispatcher::Post(Input input) {
+  inputs_.push_back(std::move(input));
+  wake_.NotifyOne();
+}
+
+void Dispatcher::AttachPipeline(PipelineSpec spec, std::unique_ptr<links::StepLink> first) {
+  {
+    MutexLock lock(&mu_);
+    if (!stopping_) {
+      context_ = spec.context;
+      expired_ = false;
+      return Post(Attach{spec, std::move(first)});
+    }
+  }
+  first->Close();
+}
+
+void Dispatcher::DetachPipeline(absl::Status why) {
+  MutexLock lock(&mu_);
+  Post(Detach{std::move(why)});
+}
+
+void Dispatcher::OnFrame(std::unique_ptr<v1::StepFrame> frame) {
+  MutexLock lock(&mu_);
+  if (stopping_) return;
+  if (queued_frames_ >= kMaxQueuedFrames) {
+    frames_overflowed_ = true;  // at most num_stages steps are in flight, so no honest worker comes here
+    wake_.NotifyOne();
+    return;
+  }
+  ++queued_frames_;
+  Post(std::move(frame));
+}
+
+absl::Status Dispatcher::CheckTask(const GenerationTask& task) const {
+  if (stopping_) return StoppedError();
+  if (expired_) {
+    return absl::UnavailableError(absl::StrCat("no pipeline is serving: ", why_detached_.message()));
+  }
+  if (task.prompt.empty()) return absl::InvalidArgumentError("the prompt has no tokens");
+  for (int32_t token : task.prompt) {
+    if (token >= 0 && token < options_.vocab) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("token id ", token, " is outside the vocabulary of ", options_.vocab));
+  }
+  if (!task.want_logits && task.max_tokens < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("max_tokens is ", task.max_tokens, ", must be at least 1"));
+  }
+  const size_t room = context_ - (task.want_logits ? 0 : 1);
+  if (task.prompt.size() > room) {
+    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", task.prompt.size(), " tokens; the context of ",
+                                                   context_, " tokens has room for ", room));
+  }
+  if (queued_tasks_ >= options_.max_waiting) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("more than ", options_.max_waiting, " requests arrive at once: retry later"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> Dispatcher::Submit(GenerationTask task, GenerationListener* listener) {
+  const Time arrival = clock_.Now();
+  MutexLock lock(&mu_);
+  TANDEM_RETURN_IF_ERROR(CheckTask(task));
+  const uint64_t id = next_id_++;
+  live_.insert(id);
+  ++queued_tasks_;
+  Post(NewTask{id, std::move(task), listener, arrival});
+  return id;
+}
+
+void Dispatcher::Cancel(uint64_t id) {
+  MutexLock lock(&mu_);
+  if (live_.erase(id) > 0) Post(CancelTask{id});
+}
+
+DispatcherStats Dispatcher::stats() const {
+  MutexLock lock(&mu_);
+  return stats_;
+}
+
+int32_t Dispatcher::context() const {
+  MutexLock lock(&mu_);
+  return context_;
+}
+
+void Dispatcher::Stop() {
+  {
+    MutexLock lock(&mu_);
+    stopping_ = true;
+    wake_.NotifyOne();
+  }
+  MutexLock lock(&stop_mu_);
+  if (thread_.joinable()) thread_.join();
+}
+
+void Dispatcher::Run() {
+  detached_at_ = clock_.Now();
+  std::deque<Input> inputs;
+  while (TakeInputs(&inputs)) {
+    for (Input& input : inputs) {
+      std::visit([this](auto& value) { Handle(std::move(value)); }, input);
+    }
+    inputs.clear();
+    SendSteps();
+    ExpireWithoutPipeline();
+    Publish();
+  }
+  for (Input& input : inputs) {
+    // Requests that came too late still get their last call.
+    if (auto* task = std::get_if<NewTask>(&input)) task->listener->OnFinished(StoppedError(), GenerationResult{});
+    if (auto* attach = std::get_if<Attach>(&input)) attach->link->Close();
+  }
+  Close(StoppedError());
+  EndAll(StoppedError());
+  Publish();
+}
+
+bool Dispatcher::TakeInputs(std::deque<Input>* inputs) {
+  bool overflowed = false;
+  bool stopping = false;
+  {
+    MutexLock lock(&mu_);
+    while (inputs_.empty() && !stopping_ && !frames_overflowed_) {
+      if (link_ == nullptr && !expired_) {
+        wake_.WaitFor(&mu_, kExpiryInterval);
+        if (inputs_.empty()) break;  // to look at the clock
+      } else {
+        wake_.Wait(&mu_);
+      }
+    }
+    inputs->swap(inputs_);
+    queued_tasks_ = queued_frames_ = 0;
+    overflowed = std::exchange(frames_overflowed_, false);
+    stopping = stopping_;
+  }
+  if (overflowed) Break(absl::InternalError(absl::StrCat("more than ", kMaxQueuedFrames, " frames arrived at once")));
+  return !stopping;
+}
+
+void Dispatcher::Handle(Attach attach) {
+  Close(absl::UnavailableError("another placement takes over"));
+  spec_ = attach.spec;
+  link_ = std::move(attach.link);
+  SchedulerConfig config;
+  config.num_stages = spec_.num_stages;
+  config.num_pages = spec_.num_pages;
+  config.page_tokens = spec_.page_tokens;
+  config.max_step_tokens = spec_.max_step_tokens;
+  config.context = spec_.context;
+  const int64_t row_bytes = int64_t{std::max(options_.vocab, 1)} * static_cast<int64_t>(sizeof(float));
+  config.max_logit_rows = static_cast<int32_t>(std::max<int64_t>(1, kMaxLogitBytes / row_bytes));
+  for (uint64_t id : scheduler_.Reset(config)) {
+    End(id, absl::ResourceExhaustedError("the request does not fit the pipeline that replaced the one it began on"));
+  }
+}
+
+void Dispatcher::Handle(Detach detach) { Close(detach.why); }
+
+void Dispatcher::Handle(NewTask task) {
+  SequenceSpec spec;
+  spec.id = task.id;
+  spec.prompt = task.task.prompt;
+  spec.max_tokens = task.task.max_tokens;
+  spec.stop_ids = task.task.stop_ids;
+  spec.want_logits = task.task.want_logits;
+  const absl::Status added = scheduler_.Add(std::move(spec), task.arrival);
+  tasks_[task.id] = Task{std::move(task.task), task.listener, task.arrival};
+  if (!added.ok()) End(task.id, added);
+}
+
+void Dispatcher::Handle(CancelTask cancel) { End(cancel.id, absl::CancelledError("the generation was cancelled")); }
+
+void Dispatcher::Handle(std::unique_ptr<v1::StepFrame> frame) {
+  if (link_ == nullptr || frame->epoch() != spec_.epoch) return;
+  const StepPlan* due = scheduler_.oldest_in_flight();
+  if (due == nullptr)
+    return Break(
+        absl::InternalError(absl::StrCat("a frame came back for step ", frame->step(), ", but no step is in flight")));
+  absl::StatusOr<std::vector<StepOutput>> outputs = DecodeFrame(*frame, *due, spec_.num_stages, options_.vocab);
+  if (!outputs.ok()) return Break(outputs.status());
+  const StepPlan plan = *due;
+  std::vector<int32_t> tokens;
+  for (size_t i = 0; i < plan.slices.size(); ++i) {
+    const auto task = tasks_.find(plan.slices[i].sequence);
+    if (plan.slices[i].output == engine::SliceOutput::kSample && task != tasks_.end() &&
+        task->second.task.sampling.has_top_logprobs() && !(*outputs)[i].has_logprob) {
+      return Break(absl::InternalError("the last stage left out the log-probabilities that were asked for"));
+    }
+    tokens.push_back((*outputs)[i].sampled.token);
+  }
+  const std::vector<SliceEvent> events = scheduler_.OnStepResult(tokens, clock_.Now());
+  if (options_.observer != nullptr) Report(plan, *frame);
+  Deliver(plan, events, *outputs);
+}
+
+void Dispatcher::Deliver(const StepPlan& plan, const std::vector<SliceEvent>& events,
+                         const std::vector<StepOutput>& outputs) {
+  for (const SliceEvent& event : events) {
+    auto it = tasks_.find(event.sequence);
+    const Sequence* sequence = scheduler_.Find(event.sequence);
+    if (it == tasks_.end() || sequence == nullptr) continue;
+    const StepOutput& output = outputs[event.slice];
+    bool go_on = true;
+    if (it->second.task.want_logits) {
+      DeliverLogits(plan.slices[event.slice], output.logits, &it->second);
+    } else {
+      if (options_.observer != nullptr && sequence->generated_tokens() == 1) {
+        options_.observer->OnFirstToken(SecondsBetween(sequence->arrival, sequence->first_token));
+      }
+      go_on = it->second.listener->OnToken(output.sampled);
+    }
+    if (!go_on) scheduler_.Finish(event.sequence, FinishReason::kStop);
+    if (!go_on || event.finish != FinishReason::kNone) End(event.sequence, absl::OkStatus());
+  }
+}
+
+void Dispatcher::DeliverLogits(const PlannedSlice& slice, std::span<const float> logits, Task* task) {
+  for (int32_t i = 0; i < slice.count; ++i) {
+    if (slice.position + i < task->logits_delivered) continue;
+    task->listener->OnLogits(slice.position + i, logits.subspan(size_t(i) * options_.vocab, options_.vocab));
+    task->logits_delivered = slice.position + i + 1;
+  }
+}
+
+void Dispatcher::SendSteps() {
+  while (link_ != nullptr) {
+    std::optional<StepPlan> plan = scheduler_.PlanStep(clock_.Now());
+    if (!plan) return;
+    auto frame = std::make_unique<v1::StepFrame>();
+    frame->set_epoch(spec_.epoch);
+    frame->set_step(plan->step);
+    for (const PlannedSlice& slice : plan->slices) {
+      const GenerationTask& task = tasks_.at(slice.sequence).task;
+      AppendSlice(slice, *scheduler_.Find(slice.sequence), task.sampling, task.penalty_window, frame.get());
+    }
+    if (absl::Status sent = link_->Send(std::move(frame)); !sent.ok()) Break(sent);
+  }
+}
+
+void Dispatcher::Report(const StepPlan& plan, const v1::StepFrame& frame) {
+  StepReport report;
+  report.stages.resize(spec_.num_stages);
+  for (const v1::StageTiming& timing : frame.timings()) {
+    report.stages[timing.stage()] = {timing.queue_us() * 1e-6, timing.compute_us() * 1e-6};
+  }
+  report.round_trip_s = SecondsBetween(plan.planned, clock_.Now());
+  options_.observer->OnStep(report);
+}
+
+void Dispatcher::Break(const absl::Status& why) {
+  if (link_ == nullptr) return;
+  const uint64_t epoch = spec_.epoch;
+  Close(why);
+  if (options_.on_pipeline_broken) options_.on_pipeline_broken(epoch, why);
+}
+
+void Dispatcher::Close(const absl::Status& why) {
+  if (link_ != nullptr) {
+    link_->Close();
+    link_.reset();
+    detached_at_ = clock_.Now();
+    scheduler_.Halt();
+    EndInterrupted(why);
+  }
+  MutexLock lock(&mu_);
+  why_detached_ = why;
+}
+
+void Dispatcher::EndInterrupted(const absl::Status& why) {
+  std::vector<uint64_t> ended;
+  for (const auto& [id, task] : tasks_) {
+    const Sequence* sequence = scheduler_.Find(id);
+    if (sequence != nullptr && sequence->interruptions >= kMaxInterruptions) ended.push_back(id);
+  }
+  for (uint64_t id : ended) {
+    End(id, absl::UnavailableError(absl::StrCat("the pipeline broke ", kMaxInterruptions,
+                                                " times during this request, at last: ", why.message())));
+  }
+}
+
+void Dispatcher::ExpireWithoutPipeline() {
+  if (link_ != nullptr || clock_.Now() - detached_at_ < options_.pipeline_wait) return;
+  absl::Status why;
+  {
+    MutexLock lock(&mu_);
+    if (expired_) return;
+    // An Attach may be queued already; it has cleared expired_ and will be handled next.
+    for (const Input& input : inputs_) {
+      if (std::holds_alternative<Attach>(input)) return;
+    }
+    expired_ = true;
+    why = absl::UnavailableError(absl::StrCat("no pipeline is serving: ", why_detached_.message()));
+  }
+  EndAll(why);
+}
+
+void Dispatcher::End(uint64_t id, const absl::Status& status) {
+  auto it = tasks_.find(id);
+  if (it == tasks_.end()) return;
+  const Task task = std::move(it->second);
+  tasks_.erase(it);
+  GenerationResult result;
+  result.prompt_tokens = static_cast<int32_t>(task.task.prompt.size());
+  if (const Sequence* sequence = scheduler_.Find(id); sequence != nullptr) {
+    result.reason = sequence->finish;
+    result.generated_tokens = sequence->generated_tokens();
+    if (sequence->started) result.queue_s = SecondsBetween(sequence->arrival, sequence->first_step);
+    if (result.generated_tokens > 0) {
+      result.prefill_s = SecondsBetween(sequence->first_step, sequence->first_token);
+      result.decode_s = SecondsBetween(sequence->first_token, sequence->last_token);
+    }
+  }
+  scheduler_.Remove(id);
+  {
+    MutexLock lock(&mu_);
+    live_.erase(id);
+  }
+  if (options_.observer != nullptr) {
+    options_.observer->OnFinished(status.code(), result.prompt_tokens, result.generated_tokens);
+  }
+  task.listener->OnFinished(status, result);
+}
+
+void Dispatcher::EndAll(const absl::Status& status) {
+  while (!tasks_.empty()) End(tasks_.begin()->first, status);
+}
+
+void Dispatcher::Publish() {
+  DispatcherStats stats;
+  stats.running = scheduler_.running();
+  stats.waiting = scheduler_.waiting();
+  stats.kv_pages_used = scheduler_.pages_used();
+  stats.kv_pages_total = scheduler_.pages_total();
+  if (link_ != nullptr) {
+    stats.epoch = spec_.epoch;
+    stats.link = link_->stats();
+  }
+  MutexLock lock(&mu_);
+  stats_ = stats;
+}
+
+}  // namespace tandem::coordinator

@@ -1,0 +1,224 @@
+// The thread that drives the pipeline: takes requests in, sends steps to the first stage, takes results from the last.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "coordinator/clock.h"
+#include "coordinator/scheduler/scheduler.h"
+#include "coordinator/step_codec.h"
+#include "engine/base/mutex.h"
+#include "engine/sampling/sampler.h"
+#include "links/step_link.h"
+#include "tandem/v1/pipeline.pb.h"
+
+namespace tandem::coordinator {
+
+// The placement that serves. Units as in SchedulerConfig.
+struct PipelineSpec {
+  uint64_t epoch = 0;
+  int32_t num_stages = 1;
+  int32_t num_pages = 0;
+  int32_t page_tokens = 32;
+  int32_t max_step_tokens = 512;
+  int32_t context = 0;
+};
+
+// One request to the pipeline.
+struct GenerationTask {
+  std::vector<int32_t> prompt;
+  // Checked before (engine_convert.h); put into the slices as it is, so with a seed. Ignored with want_logits.
+  v1::Sampling sampling;
+  // How many of the last tokens the penalties see; 0 without penalties.
+  int32_t penalty_window = 0;
+  int32_t max_tokens = 1;
+  std::vector<int32_t> stop_ids;
+  // One pass over the prompt that returns the logits of every position; nothing is generated.
+  bool want_logits = false;
+};
+
+// How a generation ended. Seconds: from arrival to first step, to first token, to last token.
+struct GenerationResult {
+  FinishReason reason = FinishReason::kNone;
+  int32_t prompt_tokens = 0;
+  int32_t generated_tokens = 0;
+  double queue_s = 0, prefill_s = 0, decode_s = 0;
+};
+
+// Called on the dispatch thread; must not block, and must not destroy the dispatcher.
+class GenerationListener {
+ public:
+  virtual ~GenerationListener() = default;
+  // A token was drawn. False ends the generation with FinishReason::kStop.
+  virtual bool OnToken(const engine::SampledToken& token) { return true; }
+  // want_logits: [vocabulary] of one position, positions in order.
+  virtual void OnLogits(int32_t position, std::span<const float> logits) {}
+  // The last call, exactly one for each successful Submit. `status` is not OK if the generation did not end by itself:
+  // kCancelled, kResourceExhausted (queue full), kUnavailable (no pipeline, or shutting down).
+  virtual void OnFinished(const absl::Status& status, const GenerationResult& result) = 0;
+};
+
+// What a step cost, for metrics.
+struct StepReport {
+  struct StageTimes {
+    double queue_s = 0, compute_s = 0;
+  };
+  std::vector<StageTimes> stages;
+  double round_trip_s = 0;
+};
+
+// Sees what the dispatcher does. Called on the dispatch thread; must not block.
+class DispatcherObserver {
+ public:
+  virtual ~DispatcherObserver() = default;
+  virtual void OnStep(const StepReport& report) = 0;
+  virtual void OnFirstToken(double seconds_since_arrival) = 0;
+  virtual void OnFinished(absl::StatusCode code, int32_t prompt_tokens, int32_t generated_tokens) = 0;
+};
+
+struct DispatcherStats {
+  uint64_t epoch = 0;  // 0: no pipeline is attached
+  int32_t running = 0, waiting = 0;
+  int32_t kv_pages_used = 0, kv_pages_total = 0;
+  links::LinkStats link;  // to the first stage, of this epoch
+};
+
+// Role: owns scheduler, tasks and the link to the first stage, on a thread of its own (the dispatch thread). Ownership:
+// borrows listeners until their OnFinished, clock and observer until Stop. Threading: all public functions are
+// thread-safe and none blocks, but Stop, which joins the thread. Inputs are queued in order; the queue is bounded by
+// max_waiting requests and kMaxQueuedFrames frames.
+//
+// Failures of the pipeline: a frame that lies (wrong step, results that were not asked for, tokens out of range), a
+// step that failed on a stage, or a link that breaks end the pipeline, never the process. Sequences then wait for the
+// next pipeline, where they are recomputed and go on with the tokens they would have had anyway.
+class Dispatcher {
+ public:
+  struct Options {
+    int32_t vocab = 0;          // of the model
+    int32_t max_waiting = 256;  // requests that may wait for admission
+    // Without a pipeline for this long, requests end with kUnavailable and new ones are refused.
+    std::chrono::milliseconds pipeline_wait{30000};
+    const Clock* clock = nullptr;            // null: the steady clock
+    DispatcherObserver* observer = nullptr;  // may be null
+    // The pipeline of `epoch` broke and was detached. Called on the dispatch thread; must not block.
+    std::function<void(uint64_t epoch, absl::Status why)> on_pipeline_broken;
+  };
+  explicit Dispatcher(Options options);
+  // Stops.
+  ~Dispatcher();
+  Dispatcher(const Dispatcher&) = delete;
+  Dispatcher& operator=(const Dispatcher&) = delete;
+
+  // From now on steps go to `first`. Ends the pipeline attached before. Takes effect on the dispatch thread.
+  void AttachPipeline(PipelineSpec spec, std::unique_ptr<links::StepLink> first);
+  // Closes the link; sequences wait. on_pipeline_broken is not called.
+  void DetachPipeline(absl::Status why);
+  // A frame from the last stage. Frames of other epochs are dropped.
+  void OnFrame(std::unique_ptr<v1::StepFrame> frame);
+
+  // Returns the id of the generation. The listener may be called before this returns. Errors: kInvalidArgument (empty
+  // prompt, token out of range, max_tokens < 1, a prompt that leaves no room in the context), kUnavailable (no pipeline
+  // for longer than pipeline_wait, or stopped), kResourceExhausted (queue full).
+  absl::StatusOr<uint64_t> Submit(GenerationTask task, GenerationListener* listener);
+  // Ends the generation with kCancelled. Unknown ids, such as of finished generations, are ignored.
+  void Cancel(uint64_t id);
+
+  DispatcherStats stats() const;
+  // Tokens of context of the pipeline attached last; 0 before the first one.
+  int32_t context() const;
+  // Ends every generation with kUnavailable, closes the link and joins the thread. Idempotent.
+  void Stop();
+
+  static constexpr int kMaxQueuedFrames = 256;
+  // A generation during which the pipeline broke this often is ended: it may be what breaks it.
+  static constexpr int kMaxInterruptions = 3;
+
+ private:
+  struct Attach {
+    PipelineSpec spec;
+    std::unique_ptr<links::StepLink> link;
+  };
+  struct Detach {
+    absl::Status why;
+  };
+  struct NewTask {
+    uint64_t id;
+    GenerationTask task;
+    GenerationListener* listener;
+    Time arrival;
+  };
+  struct CancelTask {
+    uint64_t id;
+  };
+  using Input = std::variant<Attach, Detach, NewTask, CancelTask, std::unique_ptr<v1::StepFrame>>;
+  struct Task {
+    GenerationTask task;
+    GenerationListener* listener = nullptr;
+    Time arrival;
+    int32_t logits_delivered = 0;  // positions; after a new pipeline they are computed again but not given again
+  };
+
+  absl::Status CheckTask(const GenerationTask& task) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Post(Input input) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // All that follows: dispatch thread only.
+  void Run();
+  bool TakeInputs(std::deque<Input>* inputs);  // waits; false: stop
+  void Handle(Attach attach);
+  void Handle(Detach detach);
+  void Handle(NewTask task);
+  void Handle(CancelTask cancel);
+  void Handle(std::unique_ptr<v1::StepFrame> frame);
+  void Deliver(const StepPlan& plan, const std::vector<SliceEvent>& events, const std::vector<StepOutput>& outputs);
+  void DeliverLogits(const PlannedSlice& slice, std::span<const float> logits, Task* task);
+  void SendSteps();
+  void Report(const StepPlan& plan, const v1::StepFrame& frame);
+  void Break(const absl::Status& why);  // detaches and tells on_pipeline_broken
+  void Close(const absl::Status& why);  // detaches
+  void EndInterrupted(const absl::Status& why);
+  void ExpireWithoutPipeline();
+  void End(uint64_t id, const absl::Status& status);
+  void EndAll(const absl::Status& status);
+  void Publish();
+
+  const Options options_;
+  const SteadyClock steady_clock_;
+  const Clock& clock_;
+
+  mutable Mutex mu_;
+  CondVar wake_;
+  std::deque<Input> inputs_ ABSL_GUARDED_BY(mu_);
+  int32_t queued_tasks_ ABSL_GUARDED_BY(mu_) = 0;
+  int32_t queued_frames_ ABSL_GUARDED_BY(mu_) = 0;
+  bool frames_overflowed_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
+  absl::flat_hash_set<uint64_t> live_ ABSL_GUARDED_BY(mu_);  // submitted, not finished, not cancelled
+  DispatcherStats stats_ ABSL_GUARDED_BY(mu_);
+  int32_t context_ ABSL_GUARDED_BY(mu_) = 0;  // 0: there was no pipeline yet
+  bool expired_ ABSL_GUARDED_BY(mu_) = true;  // no pipeline for longer than pipeline_wait
+  absl::Status why_detached_ ABSL_GUARDED_BY(mu_);
+
+  Scheduler scheduler_;
+  std::map<uint64_t, Task> tasks_;
+  PipelineSpec spec_;
+  std::unique_ptr<links::StepLink> link_;  // null: no pipeline
+  Time detached_at_;
+
+  Mutex stop_mu_;  // serialises Stop
+  std::thread thread_ ABSL_GUARDED_BY(stop_mu_);
+};
+
+}  // namespace tandem::coordinator

@@ -1,0 +1,126 @@
+#include "coordinator/gateway/generation_request.h"
+
+#include <algorithm>
+#include <limits>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "proto/support/engine_convert.h"
+
+namespace tandem::coordinator {
+namespace {
+
+constexpr int kMaxStopStrings = 16;
+constexpr size_t kMaxStopBytes = 256;
+
+uint64_t RandomSeed() {
+  std::random_device device;
+  return (uint64_t{device()} << 32) | device();
+}
+
+absl::StatusOr<std::vector<int32_t>> TokensOfIds(const v1::TokenIds& ids, int32_t vocab) {
+  std::vector<int32_t> tokens;
+  tokens.reserve(ids.ids_size());
+  for (uint32_t id : ids.ids()) {
+    if (id >= static_cast<uint32_t>(vocab)) {
+      return absl::InvalidArgumentError(absl::StrCat("ids: ", id, " is outside the vocabulary of ", vocab, " tokens"));
+    }
+    tokens.push_back(static_cast<int32_t>(id));
+  }
+  if (tokens.empty()) return absl::InvalidArgumentError("ids is empty: give at least one token");
+  return tokens;
+}
+
+absl::StatusOr<std::vector<int32_t>> TokensOfPrompt(const std::string& prompt, bool parse_special,
+                                                    const ServedModel& model) {
+  if (prompt.empty()) return absl::InvalidArgumentError("prompt is empty: give at least one character");
+  engine::EncodeOptions options;
+  options.add_special = true;
+  options.parse_special = parse_special;
+  return model.tokenizer().Encode(prompt, options);
+}
+
+absl::StatusOr<std::vector<int32_t>> TokensOfChat(const v1::ChatMessages& chat, const ServedModel& model) {
+  if (model.chat_template() == nullptr) return model.chat_status();
+  if (chat.messages().empty()) return absl::InvalidArgumentError("chat has no messages");
+  engine::ChatInput input;
+  for (const v1::ChatMessage& message : chat.messages()) {
+    if (message.role() != "system" && message.role() != "user" && message.role() != "assistant") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("chat: role \"", message.role(), "\" must be \"system\", \"user\" or \"assistant\""));
+    }
+    input.messages.push_back({message.role(), message.content()});
+  }
+  const engine::Tokenizer& tokenizer = model.tokenizer();
+  input.bos_token = std::string(tokenizer.Spelling(tokenizer.bos()));
+  input.eos_token = std::string(tokenizer.Spelling(tokenizer.eos()));
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, model.chat_template()->Render(input));
+  // The template prints every special token itself, BOS included.
+  engine::EncodeOptions options;
+  options.parse_special = true;
+  return tokenizer.Encode(text, options);
+}
+
+absl::StatusOr<std::vector<int32_t>> PromptTokens(const v1::GenerateRequest& request, const ServedModel& model) {
+  switch (request.input_case()) {
+    case v1::GenerateRequest::kPrompt:
+      return TokensOfPrompt(request.prompt(), request.parse_special(), model);
+    case v1::GenerateRequest::kChat:
+      return TokensOfChat(request.chat(), model);
+    case v1::GenerateRequest::kIds:
+      return TokensOfIds(request.ids(), model.spec().vocab);
+    case v1::GenerateRequest::INPUT_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError("the request has no input: set one of prompt, chat and ids");
+}
+
+absl::Status CheckStopStrings(const v1::GenerateRequest& request) {
+  if (request.stop_size() > kMaxStopStrings) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("stop: ", request.stop_size(), " strings, at most ", kMaxStopStrings, " are allowed"));
+  }
+  for (const std::string& stop : request.stop()) {
+    if (stop.empty() || stop.size() > kMaxStopBytes) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("stop: a string of ", stop.size(), " bytes; 1 to ", kMaxStopBytes, " are allowed"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckModelName(const std::string& name, const ServedModel& model) {
+  if (name.empty() || name == model.name()) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("no model \"", name, "\" here; served is \"", model.name(), "\""));
+}
+
+absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& request, const ServedModel& model) {
+  TANDEM_RETURN_IF_ERROR(CheckModelName(request.model(), model));
+  TANDEM_RETURN_IF_ERROR(CheckStopStrings(request));
+  if (request.has_max_tokens() && request.max_tokens() == 0) {
+    return absl::InvalidArgumentError("max_tokens is 0, must be at least 1");
+  }
+  TANDEM_ASSIGN_OR_RETURN(const engine::SamplingParams params,
+                          proto_support::SamplingFromProto(request.sampling(), model.spec().vocab));
+
+  PreparedRequest prepared;
+  TANDEM_ASSIGN_OR_RETURN(prepared.task.prompt, PromptTokens(request, model));
+  if (prepared.task.prompt.empty()) return absl::InvalidArgumentError("the prompt gives no tokens");
+  prepared.stop_strings.assign(request.stop().begin(), request.stop().end());
+  prepared.seed = request.sampling().has_seed() ? request.sampling().seed() : RandomSeed();
+  prepared.at_text_start = request.has_chat();
+  prepared.task.sampling = request.sampling();
+  prepared.task.sampling.set_seed(prepared.seed);
+  prepared.task.penalty_window = params.needs_history() ? params.penalty_window : 0;
+  // Unset: the context ends the answer.
+  constexpr uint32_t kMost = std::numeric_limits<int32_t>::max();
+  prepared.task.max_tokens =
+      static_cast<int32_t>(request.has_max_tokens() ? std::min(request.max_tokens(), kMost) : kMost);
+  if (!request.ignore_end_of_turn()) prepared.task.stop_ids = model.tokenizer().end_of_generation();
+  return prepared;
+}
+
+}  // namespace tandem::coordinator

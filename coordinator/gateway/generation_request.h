@@ -1,0 +1,30 @@
+// From a client's request to a task for the pipeline: every field checked, text turned into tokens.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "coordinator/dispatcher.h"
+#include "coordinator/served_model.h"
+#include "tandem/v1/generate.pb.h"
+
+namespace tandem::coordinator {
+
+struct PreparedRequest {
+  GenerationTask task;
+  std::vector<std::string> stop_strings;
+  uint64_t seed = 0;           // the client's, or one picked at random
+  bool at_text_start = false;  // the answer begins a text of its own (chat), rather than continuing the prompt
+};
+
+// Errors: kNotFound (a model that is not served; names the one that is), kInvalidArgument (no input, empty prompt,
+// token id or sampling out of range, max_tokens 0, stop strings out of bounds, no chat template, unknown role; the
+// message has field, value and limit), those of ChatTemplate::Render. Whether the prompt fits the context is checked by
+// Dispatcher::Submit.
+absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& request, const ServedModel& model);
+
+// OK if `name` is empty or the model's. Errors: kNotFound.
+absl::Status CheckModelName(const std::string& name, const ServedModel& model);
+
+}  // namespace tandem::coordinator

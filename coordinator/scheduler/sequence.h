@@ -1,0 +1,54 @@
+// A request in flight, as the scheduler sees it: token ids, how far they are computed, pages, limits.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "coordinator/clock.h"
+
+namespace tandem::coordinator {
+
+enum class FinishReason {
+  kNone,      // not finished
+  kStop,      // a stop id was drawn, or the listener ended it
+  kLength,    // max_tokens were generated
+  kContext,   // the context is full
+  kComplete,  // want_logits: the logits of every position were returned
+};
+
+// What a sequence is asked to do. Constant once added.
+struct SequenceSpec {
+  uint64_t id = 0;                // ascending in order of arrival: also the age
+  std::vector<int32_t> prompt;    // at least one token
+  int32_t max_tokens = 0;         // to generate, >= 1
+  std::vector<int32_t> stop_ids;  // drawing one of these ends the sequence
+  bool want_logits = false;       // one pass over the prompt that returns all logits; nothing is generated
+};
+
+enum class SequenceState { kWaiting, kRunning, kFinished };
+
+// Written by the scheduler only.
+struct Sequence {
+  SequenceSpec spec;
+  SequenceState state = SequenceState::kWaiting;
+  FinishReason finish = FinishReason::kNone;
+  std::vector<int32_t> tokens;  // prompt, then what was generated
+  std::vector<uint32_t> pages;  // in token order; empty unless running
+  int32_t scheduled = 0;        // leading tokens whose KV is computed, or will be by steps in flight
+  uint32_t incarnation = 0;     // raised whenever the KV is given up; results of steps planned before are ignored
+  int32_t in_flight = 0;        // slices of this incarnation in steps in flight
+  uint64_t last_step = 0;       // the latest step it was in
+  int32_t interruptions = 0;    // how often the pipeline broke while it was in flight
+  Time arrival, first_step, first_token, last_token;
+  bool started = false;  // first_step is set
+
+  int32_t length() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t prompt_tokens() const { return static_cast<int32_t>(spec.prompt.size()); }
+  int32_t generated_tokens() const { return length() - prompt_tokens(); }
+  // Tokens known and not yet handed to a step. 0: waits for the token that a step in flight draws.
+  int32_t pending() const { return length() - scheduled; }
+  // Past its prompt: its next slice is the token drawn last.
+  bool decoding() const { return generated_tokens() > 0 && pending() <= 1; }
+};
+
+}  // namespace tandem::coordinator

@@ -1,0 +1,57 @@
+#include "coordinator/served_model.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+
+namespace tandem::coordinator {
+namespace {
+
+absl::Status InFile(const std::string& path, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+std::string NameOf(const std::string& path) {
+  const size_t slash = path.find_last_of('/');
+  const absl::string_view file = absl::string_view(path).substr(slash == std::string::npos ? 0 : slash + 1);
+  return std::string(absl::StripSuffix(file, ".gguf"));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Open(const std::string& path) {
+  auto model = std::unique_ptr<ServedModel>(new ServedModel);
+  model->name_ = NameOf(path);
+  auto file = engine::GgufFile::Open(path);
+  if (!file.ok()) return InFile(path, file.status());
+  model->file_ = *std::move(file);
+  auto spec = engine::ReadModelSpec(*model->file_);
+  if (!spec.ok()) return InFile(path, spec.status());
+  model->spec_ = *std::move(spec);
+  auto tokenizer = engine::Tokenizer::Create(*model->file_);
+  if (!tokenizer.ok()) return InFile(path, tokenizer.status());
+  model->tokenizer_ = *std::move(tokenizer);
+  if (model->tokenizer_->vocab_size() != model->spec_.vocab) {
+    return InFile(path, absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", model->tokenizer_->vocab_size(),
+                                                                " tokens, the embedding ", model->spec_.vocab)));
+  }
+  model->fingerprint_ = model->file_->Fingerprint();
+
+  auto source = model->file_->GetString("tokenizer.chat_template");
+  if (!source.ok()) {
+    model->chat_status_ = absl::InvalidArgumentError(
+        absl::StrCat("the model \"", model->name_, "\" has no chat template: send a prompt instead of a conversation"));
+    return model;
+  }
+  auto chat = engine::ChatTemplate::Parse(*source);
+  if (chat.ok()) {
+    model->chat_template_ = *std::move(chat);
+  } else {
+    model->chat_status_ = absl::Status(
+        chat.status().code(), absl::StrCat("the chat template of \"", model->name_, "\": ", chat.status().message()));
+  }
+  return model;
+}
+
+}  // namespace tandem::coordinator

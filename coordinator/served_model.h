@@ -1,0 +1,45 @@
+// The model that a coordinator serves: its file and what the coordinator itself needs of it. No weights are loaded
+// here.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/chat/chat_template.h"
+#include "engine/gguf/gguf_file.h"
+#include "engine/model/model_spec.h"
+#include "engine/tokenizer/tokenizer.h"
+
+namespace tandem::coordinator {
+
+// Immutable, hence thread-safe.
+class ServedModel {
+ public:
+  // Errors: those of GgufFile::Open, ReadModelSpec and Tokenizer::Create, each with `path` in front. A chat template
+  // that cannot be parsed is no error here: only chat requests fail (chat_status).
+  static absl::StatusOr<std::unique_ptr<ServedModel>> Open(const std::string& path);
+
+  const std::string& name() const { return name_; }  // the file's name without folder and ".gguf"
+  const std::string& fingerprint() const { return fingerprint_; }
+  const engine::GgufFile& file() const { return *file_; }
+  const engine::ModelSpec& spec() const { return spec_; }
+  const engine::Tokenizer& tokenizer() const { return *tokenizer_; }
+  // Null if the file has none, or one that does not parse; chat_status() tells which.
+  const engine::ChatTemplate* chat_template() const { return chat_template_.get(); }
+  const absl::Status& chat_status() const { return chat_status_; }
+
+ private:
+  ServedModel() = default;
+
+  std::string name_;
+  std::string fingerprint_;
+  std::unique_ptr<engine::GgufFile> file_;
+  engine::ModelSpec spec_;
+  std::unique_ptr<engine::Tokenizer> tokenizer_;
+  std::unique_ptr<engine::ChatTemplate> chat_template_;
+  absl::Status chat_status_;
+};
+
+}  // namespace tandem::coordinator

@@ -1,0 +1,31 @@
+// Steps to frames, and frames of the last stage back to results, checked: nothing that a worker sends is believed.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "coordinator/scheduler/scheduler.h"
+#include "engine/sampling/sampler.h"
+#include "tandem/v1/pipeline.pb.h"
+
+namespace tandem::coordinator {
+
+// Appends `planned` of `sequence` to a frame. `sampling` and `penalty_window` as in GenerationTask.
+void AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1::Sampling& sampling,
+                 int32_t penalty_window, v1::StepFrame* frame);
+
+// What a step gave for one of its slices.
+struct StepOutput {
+  engine::SampledToken sampled;  // kSample
+  bool has_logprob = false;      // kSample: log-probabilities came with it
+  std::vector<float> logits;     // kLogits: [tokens of the slice, vocab]
+};
+
+// Checks a frame that came back for `plan`, and decodes it: one output for each slice of the plan, in order. Errors:
+// the failure that the frame carries (its code, and the stage in the message), kInternal (not what was asked for:
+// another step, missing or foreign results, a token or timing out of range, NaN; names it).
+absl::StatusOr<std::vector<StepOutput>> DecodeFrame(const v1::StepFrame& frame, const StepPlan& plan,
+                                                    int32_t num_stages, int32_t vocab);
+
+}  // namespace tandem::coordinator

@@ -1,0 +1,432 @@
+#include "coordinator/dispatcher.h"
+
+#include <future>
+#include <limits>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/coordinator/fake_pipeline.h"
+
+namespace tandem::coordinator {
+namespace {
+
+using testing::Continue;
+using ::testing::ElementsAre;
+using testing::FakePipeline;
+using ::testing::HasSubstr;
+using testing::kFakeVocab;
+using testing::ManualClock;
+
+// Collects what it is told; Wait returns when the generation has ended. Read the rest after that.
+class Collector : public GenerationListener {
+ public:
+  explicit Collector(int stop_after = std::numeric_limits<int>::max()) : stop_after_(stop_after) {}
+  bool OnToken(const engine::SampledToken& token) override {
+    tokens.push_back(token.token);
+    last = token;
+    return static_cast<int>(tokens.size()) < stop_after_;
+  }
+  void OnLogits(int32_t position, std::span<const float> logits) override {
+    positions.push_back(position);
+    rows.push_back(logits[kFakeVocab - 1]);
+  }
+  void OnFinished(const absl::Status& status, const GenerationResult& result) override {
+    this->result = result;
+    done_.set_value(status);
+  }
+  absl::Status Wait() { return done_.get_future().get(); }
+
+  std::vector<int32_t> tokens, positions;
+  std::vector<float> rows;
+  engine::SampledToken last;
+  GenerationResult result;
+
+ private:
+  const int stop_after_;
+  std::promise<absl::Status> done_;
+};
+
+GenerationTask Task(std::vector<int32_t> prompt, int32_t max_tokens) {
+  GenerationTask task;
+  task.prompt = std::move(prompt);
+  task.max_tokens = max_tokens;
+  return task;
+}
+
+class DispatcherTest : public ::testing::Test {
+ protected:
+  DispatcherTest() {
+    Dispatcher::Options options;
+    options.vocab = kFakeVocab;
+    options.max_waiting = 8;
+    options.clock = &clock_;
+    options.on_pipeline_broken = [this](uint64_t epoch, absl::Status why) {
+      std::lock_guard<std::mutex> lock(broken_mutex_);
+      broken_.emplace_back(epoch, why);
+      broken_wake_.notify_all();
+    };
+    dispatcher_ = std::make_unique<Dispatcher>(std::move(options));
+  }
+  ~DispatcherTest() override {
+    dispatcher_->Stop();
+    pipelines_.clear();  // their threads answer to the dispatcher
+  }
+
+  FakePipeline& Attach(uint64_t epoch = 1, FakePipeline::Spoil spoil = nullptr, int32_t stages = 1) {
+    PipelineSpec spec;
+    spec.epoch = epoch;
+    spec.num_stages = stages;
+    spec.num_pages = 64;
+    spec.page_tokens = 16;
+    spec.max_step_tokens = 64;
+    spec.context = 512;
+    pipelines_.push_back(std::make_unique<FakePipeline>(
+        16, [this](std::unique_ptr<v1::StepFrame> frame) { dispatcher_->OnFrame(std::move(frame)); },
+        std::move(spoil)));
+    dispatcher_->AttachPipeline(spec, pipelines_.back()->Link());
+    return *pipelines_.back();
+  }
+
+  // Waits for the next pipeline that breaks: its epoch, and why.
+  std::pair<uint64_t, absl::Status> NextBroken() {
+    std::unique_lock<std::mutex> lock(broken_mutex_);
+    broken_wake_.wait(lock, [this] { return !broken_.empty(); });
+    auto next = broken_.front();
+    broken_.pop_front();
+    return next;
+  }
+
+  // Spoils the first answer and expects that the pipeline breaks with a message that has `expected` in it; the request
+  // goes on, unharmed, on the next pipeline.
+  void ExpectLieDetected(FakePipeline::Spoil spoil, const std::string& expected, GenerationTask task) {
+    Collector collector;
+    Attach(1, std::move(spoil));
+    ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+    const auto [epoch, why] = NextBroken();
+    EXPECT_EQ(epoch, 1u);
+    EXPECT_THAT(std::string(why.message()), HasSubstr(expected));
+    Attach(2);
+    EXPECT_TRUE(collector.Wait().ok());
+    EXPECT_EQ(collector.tokens, Continue(task.prompt, task.max_tokens));
+  }
+
+  ManualClock clock_;
+  std::mutex broken_mutex_;
+  std::condition_variable broken_wake_;
+  std::deque<std::pair<uint64_t, absl::Status>> broken_;
+  std::vector<std::unique_ptr<FakePipeline>> pipelines_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+};
+
+TEST_F(DispatcherTest, GeneratesTheTokensOfTheModel) {
+  Attach();
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(Task({5, 6, 7}, 20), &collector).ok());
+  EXPECT_TRUE(collector.Wait().ok());
+  EXPECT_EQ(collector.tokens, Continue({5, 6, 7}, 20));
+  EXPECT_EQ(collector.result.reason, FinishReason::kLength);
+  EXPECT_EQ(collector.result.prompt_tokens, 3);
+  EXPECT_EQ(collector.result.generated_tokens, 20);
+}
+
+TEST_F(DispatcherTest, ManyClientsGetWhatEachGetsAlone) {
+  Attach(1, nullptr, /*stages=*/3);
+  std::vector<std::unique_ptr<Collector>> collectors;
+  for (int i = 0; i < 8; ++i) {
+    collectors.push_back(std::make_unique<Collector>());
+    ASSERT_TRUE(dispatcher_->Submit(Task({i, 2 * i, 3}, 40 + i), collectors.back().get()).ok());
+  }
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_TRUE(collectors[i]->Wait().ok());
+    EXPECT_EQ(collectors[i]->tokens, Continue({i, 2 * i, 3}, 40 + i));
+  }
+}
+
+TEST_F(DispatcherTest, ListenerEndsTheGeneration) {
+  Attach();
+  Collector collector(/*stop_after=*/3);
+  ASSERT_TRUE(dispatcher_->Submit(Task({1}, 20), &collector).ok());
+  EXPECT_TRUE(collector.Wait().ok());
+  EXPECT_EQ(collector.tokens.size(), 3u);
+  EXPECT_EQ(collector.result.reason, FinishReason::kStop);
+}
+
+TEST_F(DispatcherTest, CancelEndsWithCancelledAndFreesThePages) {
+  FakePipeline& pipeline = Attach();
+  pipeline.Hold();
+  Collector cancelled, other;
+  const auto id = dispatcher_->Submit(Task({1, 2}, 100), &cancelled);
+  ASSERT_TRUE(id.ok());
+  pipeline.WaitForFrames(1);
+  dispatcher_->Cancel(*id);
+  dispatcher_->Cancel(*id);
+  EXPECT_EQ(cancelled.Wait().code(), absl::StatusCode::kCancelled);
+  pipeline.Go();  // the result of the cancelled step is ignored
+  ASSERT_TRUE(dispatcher_->Submit(Task({3}, 4), &other).ok());
+  EXPECT_TRUE(other.Wait().ok());
+  EXPECT_EQ(other.tokens, Continue({3}, 4));
+  dispatcher_->Stop();
+  EXPECT_EQ(dispatcher_->stats().kv_pages_used, 0);
+  EXPECT_TRUE(cancelled.tokens.empty());
+}
+
+TEST_F(DispatcherTest, LogitsComeOncePerPositionEvenOverTwoPipelines) {
+  int answers = 0;
+  FakePipeline& first = Attach(1, [&answers](const v1::StepFrame&, v1::StepFrame* result) {
+    if (++answers == 2) result->set_step(99);
+  });
+  first.Hold();
+  GenerationTask task;
+  task.want_logits = true;
+  for (int i = 0; i < 150; ++i) task.prompt.push_back(i);
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+  first.Go();
+  NextBroken();
+  Attach(2);
+  EXPECT_TRUE(collector.Wait().ok());
+  EXPECT_EQ(collector.result.reason, FinishReason::kComplete);
+  EXPECT_EQ(collector.positions, task.prompt) << "0, 1, ... each once";
+  EXPECT_EQ(collector.rows, std::vector<float>(task.prompt.begin(), task.prompt.end()));
+}
+
+TEST_F(DispatcherTest, LogprobsArePassedOn) {
+  Attach();
+  GenerationTask task = Task({1}, 1);
+  task.sampling.set_top_logprobs(2);
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+  EXPECT_TRUE(collector.Wait().ok());
+  EXPECT_EQ(collector.last.logprob, -0.5f);
+  ASSERT_EQ(collector.last.top.size(), 2u);
+  EXPECT_EQ(collector.last.top[1].token, 1);
+}
+
+TEST_F(DispatcherTest, SlicesCarrySamplingAndRecentTokens) {
+  v1::Slice seen;
+  std::vector<std::vector<int32_t>> recents;
+  Attach(1, [&](const v1::StepFrame& request, v1::StepFrame*) {
+    seen = request.slices(0);
+    recents.emplace_back(seen.recent().begin(), seen.recent().end());
+  });
+  GenerationTask task = Task({1, 2, 3}, 3);
+  task.sampling.set_temperature(0.5f);
+  task.sampling.set_seed(7);
+  task.penalty_window = 4;
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+  EXPECT_TRUE(collector.Wait().ok());
+  dispatcher_->Stop();
+  pipelines_.clear();
+  EXPECT_EQ(seen.sampling().temperature(), 0.5f);
+  EXPECT_EQ(seen.sampling().seed(), 7u);
+  ASSERT_EQ(recents.size(), 3u);
+  EXPECT_THAT(recents[0], ElementsAre(1, 2, 3));
+  EXPECT_THAT(recents[1], ElementsAre(1, 2, 3, collector.tokens[0]));
+  EXPECT_THAT(recents[2], ElementsAre(2, 3, collector.tokens[0], collector.tokens[1]));
+}
+
+TEST_F(DispatcherTest, WrongStepBreaksThePipeline) {
+  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->set_step(7); }, "step 1 was due", Task({1, 2}, 5));
+}
+
+TEST_F(DispatcherTest, MissingResultBreaksThePipeline) {
+  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->clear_results(); }, "no result for sequence",
+                    Task({1, 2}, 5));
+}
+
+TEST_F(DispatcherTest, ResultThatWasNotAskedForBreaksThePipeline) {
+  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->add_results()->set_sequence(1); }, "2 results",
+                    Task({1, 2}, 5));
+}
+
+TEST_F(DispatcherTest, ForeignSequenceBreaksThePipeline) {
+  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->mutable_results(0)->set_sequence(77); },
+                    "sequence 77 where 1 was due", Task({1, 2}, 5));
+}
+
+TEST_F(DispatcherTest, TokenOutOfRangeBreaksThePipeline) {
+  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->mutable_results(0)->set_token(kFakeVocab); },
+                    "token 1000 of a vocabulary of 1000", Task({1, 2}, 5));
+}
+
+TEST_F(DispatcherTest, TimingOfAnImpossibleStageBreaksThePipeline) {
+  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->mutable_timings(0)->set_stage(1); }, "stage 1 of 1",
+                    Task({1, 2}, 5));
+}
+
+TEST_F(DispatcherTest, LogprobThatIsNoNumberBreaksThePipeline) {
+  GenerationTask task = Task({1, 2}, 5);
+  task.sampling.set_top_logprobs(0);
+  ExpectLieDetected(
+      [](auto&, v1::StepFrame* result) {
+        result->mutable_results(0)->set_logprob(std::numeric_limits<float>::quiet_NaN());
+      },
+      "not a number", task);
+}
+
+TEST_F(DispatcherTest, MissingLogprobBreaksThePipeline) {
+  GenerationTask task = Task({1, 2}, 5);
+  task.sampling.set_top_logprobs(0);
+  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->mutable_results(0)->clear_logprob(); },
+                    "left out the log-probabilities", task);
+}
+
+TEST_F(DispatcherTest, FailedStepBreaksThePipelineWithItsMessage) {
+  ExpectLieDetected(
+      [](auto&, v1::StepFrame* result) {
+        result->mutable_failure()->set_stage(2);
+        result->mutable_failure()->set_code(13);
+        result->mutable_failure()->set_message("NaN in the output");
+      },
+      "stage 2 failed: NaN in the output", Task({1, 2}, 5));
+}
+
+TEST_F(DispatcherTest, LogitsOfTheWrongSizeBreakThePipeline) {
+  Attach(1, [](auto&, v1::StepFrame* result) { result->mutable_results(0)->set_logits("abc"); });
+  GenerationTask task = Task({1}, 1);
+  task.want_logits = true;
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+  EXPECT_THAT(std::string(NextBroken().second.message()), HasSubstr("3 bytes of logits"));
+  dispatcher_->Stop();
+  EXPECT_EQ(collector.Wait().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(DispatcherTest, BrokenLinkIsReported) {
+  Attach().BreakLink();
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(Task({1}, 3), &collector).ok());
+  EXPECT_EQ(NextBroken().second.message(), "the fake link is broken");
+  EXPECT_TRUE(pipelines_[0]->closed());
+  Attach(2);
+  EXPECT_TRUE(collector.Wait().ok());
+}
+
+TEST_F(DispatcherTest, FramesOfOtherEpochsAreDropped) {
+  FakePipeline& pipeline = Attach(5);
+  pipeline.Hold();
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(Task({1}, 3), &collector).ok());
+  pipeline.WaitForFrames(1);
+  auto stale = std::make_unique<v1::StepFrame>();
+  stale->set_epoch(4);
+  stale->set_step(1);
+  dispatcher_->OnFrame(std::move(stale));
+  pipeline.Go();
+  EXPECT_TRUE(collector.Wait().ok());
+  EXPECT_EQ(collector.tokens, Continue({1}, 3));
+}
+
+TEST_F(DispatcherTest, FrameWithoutAStepInFlightBreaksThePipeline) {
+  Attach(1);
+  auto frame = std::make_unique<v1::StepFrame>();
+  frame->set_epoch(1);
+  frame->set_step(1);
+  dispatcher_->OnFrame(std::move(frame));
+  EXPECT_THAT(std::string(NextBroken().second.message()), HasSubstr("no step is in flight"));
+}
+
+TEST_F(DispatcherTest, WithoutAnyPipelineRequestsAreRefused) {
+  Collector collector;
+  EXPECT_EQ(dispatcher_->Submit(Task({1}, 3), &collector).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(DispatcherTest, RequestsWaitForTheNextPipelineUpToALimit) {
+  FakePipeline& pipeline = Attach();
+  pipeline.Hold();
+  Collector patient, late;
+  ASSERT_TRUE(dispatcher_->Submit(Task({1}, 3), &patient).ok());
+  pipeline.WaitForFrames(1);
+  dispatcher_->DetachPipeline(absl::UnavailableError("worker b is gone"));
+  clock_.Advance(std::chrono::seconds(29));
+  ASSERT_TRUE(dispatcher_->Submit(Task({2}, 3), &late).ok());
+  Attach(2);
+  EXPECT_TRUE(patient.Wait().ok());
+  EXPECT_TRUE(late.Wait().ok());
+  EXPECT_EQ(patient.tokens, Continue({1}, 3));
+}
+
+TEST_F(DispatcherTest, RequestsEndUnavailableWhenNoPipelineComes) {
+  FakePipeline& pipeline = Attach();
+  pipeline.Hold();
+  Collector waiting, refused;
+  ASSERT_TRUE(dispatcher_->Submit(Task({1}, 3), &waiting).ok());
+  pipeline.WaitForFrames(1);
+  dispatcher_->DetachPipeline(absl::UnavailableError("worker b is gone"));
+  while (!pipeline.closed()) std::this_thread::yield();
+  clock_.Advance(std::chrono::seconds(31));
+  const absl::Status status = waiting.Wait();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("worker b is gone"));
+  EXPECT_EQ(dispatcher_->Submit(Task({1}, 3), &refused).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(DispatcherTest, RequestThatKeepsBreakingPipelinesIsEnded) {
+  Collector collector;
+  for (uint64_t epoch = 1; epoch <= Dispatcher::kMaxInterruptions; ++epoch) {
+    Attach(epoch, [](auto&, v1::StepFrame* result) { result->set_step(0); });
+    if (epoch == 1) {
+      ASSERT_TRUE(dispatcher_->Submit(Task({1}, 3), &collector).ok());
+    }
+    EXPECT_EQ(NextBroken().first, epoch);
+  }
+  const absl::Status status = collector.Wait();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("broke 3 times during this request"));
+}
+
+TEST_F(DispatcherTest, SubmitChecksTheTask) {
+  Attach();
+  Collector collector;
+  const auto code = [&](GenerationTask task) {
+    return dispatcher_->Submit(std::move(task), &collector).status().code();
+  };
+  EXPECT_EQ(code(Task({}, 1)), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(Task({1}, 0)), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(Task({kFakeVocab}, 1)), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code(Task({-1}, 1)), absl::StatusCode::kInvalidArgument);
+  const auto long_prompt = dispatcher_->Submit(Task(std::vector<int32_t>(600, 1), 1), &collector);
+  EXPECT_EQ(long_prompt.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(long_prompt.status().message()), HasSubstr("600 tokens; the context of 512"));
+}
+
+TEST_F(DispatcherTest, FullQueueIsResourceExhausted) {
+  FakePipeline& pipeline = Attach();
+  pipeline.Hold();
+  // 8 may wait; each needs half of the pages, so one runs (a second one would leave no page for growth).
+  std::vector<std::unique_ptr<Collector>> collectors;
+  int refused = 0;
+  for (int i = 0; i < 12; ++i) {
+    collectors.push_back(std::make_unique<Collector>());
+    const auto id = dispatcher_->Submit(Task(std::vector<int32_t>(500, i), 1), collectors.back().get());
+    if (!id.ok()) {
+      EXPECT_EQ(id.status().code(), absl::StatusCode::kResourceExhausted);
+      collectors.pop_back();
+      ++refused;
+    }
+  }
+  pipeline.Go();
+  for (auto& collector : collectors) {
+    const absl::Status status = collector->Wait();
+    if (status.ok()) continue;
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+    ++refused;
+  }
+  EXPECT_GE(refused, 3);
+}
+
+TEST_F(DispatcherTest, StopEndsEveryGeneration) {
+  FakePipeline& pipeline = Attach();
+  pipeline.Hold();
+  Collector running, refused;
+  ASSERT_TRUE(dispatcher_->Submit(Task({1}, 30), &running).ok());
+  dispatcher_->Stop();
+  dispatcher_->Stop();
+  EXPECT_EQ(running.Wait().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(dispatcher_->Submit(Task({1}, 3), &refused).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(pipeline.closed());
+}
+
+}  // namespace
+}  // namespace tandem::coordinator
