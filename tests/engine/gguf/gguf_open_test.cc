@@ -1,0 +1,98 @@
+// GgufFile::Open: what the file system can hand it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "engine/gguf/gguf_file.h"
+#include "tests/engine/gguf/raw_gguf.h"
+
+namespace tandem::engine {
+namespace {
+
+using ::testing::HasSubstr;
+
+class GgufOpenTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = ::testing::TempDir() + "gguf_open_XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string Save(const std::string& name, std::span<const std::byte> bytes) {
+    const std::string path = folder_ + "/" + name;
+    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return path;
+  }
+
+  std::string folder_;
+};
+
+TEST_F(GgufOpenTest, MapsAFile) {
+  const RawGguf raw = EveryTypeGguf();
+  const auto file = GgufFile::Open(Save("a.gguf", raw.bytes()));
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ((*file)->file_bytes(), raw.size());
+  EXPECT_EQ((*file)->Fingerprint(), (*GgufFile::Parse(raw.bytes()))->Fingerprint());
+  EXPECT_EQ((*file)->Data(*(*file)->FindTensor("matrix"))[5], std::byte{5});
+}
+
+TEST_F(GgufOpenTest, TheMappingOutlivesTheNameOfTheFile) {
+  const std::string path = Save("a.gguf", EveryTypeGguf().bytes());
+  const auto file = GgufFile::Open(path);
+  ASSERT_TRUE(file.ok());
+  std::filesystem::remove(path);
+  EXPECT_EQ(*(*file)->GetString("string"), "text");
+}
+
+TEST_F(GgufOpenTest, MissingFileReturnsNotFound) {
+  const absl::Status status = GgufFile::Open(folder_ + "/absent.gguf").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("absent.gguf"));
+}
+
+TEST_F(GgufOpenTest, DirectoryReturnsInvalidArgument) {
+  const absl::Status status = GgufFile::Open(folder_).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("is a directory"));
+}
+
+TEST_F(GgufOpenTest, NamedPipeReturnsInvalidArgumentAtOnce) {
+  const std::string path = folder_ + "/pipe";
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  const absl::Status status = GgufFile::Open(path).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("not a regular file"));
+}
+
+TEST_F(GgufOpenTest, EmptyFileReturnsInvalidArgument) {
+  const absl::Status status = GgufFile::Open(Save("empty.gguf", {})).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("is empty"));
+}
+
+TEST_F(GgufOpenTest, UnreadableFileReturnsPermissionDenied) {
+  const std::string path = Save("secret.gguf", EveryTypeGguf().bytes());
+  ASSERT_EQ(chmod(path.c_str(), 0), 0);
+  ASSERT_EQ(chmod(folder_.c_str(), 0755), 0);
+  const bool root = geteuid() == 0;  // root reads every file: be nobody meanwhile
+  ASSERT_EQ(root ? seteuid(65534) : 0, 0);
+  const absl::Status status = GgufFile::Open(path).status();
+  ASSERT_EQ(root ? seteuid(0) : 0, 0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
+}
+
+TEST_F(GgufOpenTest, ParseErrorsNameTheFile) {
+  const absl::Status status = GgufFile::Open(Save("bad.gguf", RawGguf(3, 1, 0).bytes())).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("bad.gguf: GGUF: header: tensor count"));
+}
+
+}  // namespace
+}  // namespace tandem::engine
