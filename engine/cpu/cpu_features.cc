@@ -80,7 +80,7 @@ absl::StatusOr<Isa> ParseIsa(absl::string_view name) {
 std::string CpuModelName() {
   constexpr uint32_t kFirstBrandLeaf = 0x80000002;
   constexpr uint32_t kLastBrandLeaf = 0x80000004;
-  if (__get_cpuid_max(0x80000000, nullptr) < kLastBrandLeaf) return "unknown";
+  if (static_cast<uint32_t>(__get_cpuid_max(kFirstBrandLeaf - 2, nullptr)) < kLastBrandLeaf) return "unknown";
   char brand[49] = {};
   for (uint32_t leaf = kFirstBrandLeaf; leaf <= kLastBrandLeaf; ++leaf) {
     const CpuidLeaf r = Cpuid(leaf);

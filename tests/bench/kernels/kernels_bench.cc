@@ -1,0 +1,146 @@
+// One thread: GB/s of weights and GOPS of every matmul and kernel set, for one token (decode: should come near the read
+// bandwidth, printed first) and for 64 (prefill), and GB/s of the other kernels.
+//
+//   kernels_bench --benchmark_filter='q4_k/avx512'
+#include <benchmark/benchmark.h>
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "engine/cpu/kernel_table.h"
+#include "engine/cpu/packed_matrix.h"
+
+namespace tandem::engine {
+namespace {
+
+constexpr int64_t kCols = 4096;
+
+void ReadBandwidth(benchmark::State& state) {
+  const std::vector<uint64_t> data(size_t{128} << 17, 1);  // 128 MiB
+  for (auto _ : state) {
+    uint64_t sum = 0;
+    for (const uint64_t value : data) sum += value;
+    benchmark::DoNotOptimize(sum);
+  }
+  state.SetBytesProcessed(state.iterations() * data.size() * sizeof(uint64_t));
+}
+
+// Weights of any bits whose half floats are small.
+PackedMatrix RandomMatrix(TensorType type, int64_t rows, ThreadPool& pool) {
+  std::mt19937_64 rng(1);
+  const BlockFormat& format = *FindBlockFormat(type);
+  std::vector<std::byte> bytes(*TensorBytes(type, std::vector<uint64_t>{kCols, static_cast<uint64_t>(rows)}));
+  if (type == TensorType::kF32) {
+    const auto values = reinterpret_cast<float*>(bytes.data());
+    for (int64_t i = 0; i < rows * kCols; ++i) values[i] = static_cast<float>(rng() & 1023) / 1024.0f;
+  } else {
+    for (std::byte& b : bytes) b = static_cast<std::byte>(rng() & 0x3f);
+    if (type == TensorType::kQ6_K) {
+      for (size_t at = 209; at < bytes.size(); at += format.block_bytes) bytes[at] = std::byte{0x10};
+    }
+  }
+  return *PackedMatrix::Pack(type, rows, kCols, bytes, pool);
+}
+
+void MatMul(benchmark::State& state, TensorType type, Isa isa, int tokens, int64_t rows) {
+  ThreadPool pool(1, false);
+  const PackedMatrix w = RandomMatrix(type, rows, pool);
+  const std::vector<float> f32(tokens * kCols, 0.5f);
+  const std::vector<int8_t> q(tokens * kCols, 3);
+  const std::vector<float> scale(tokens * kCols / 32, 0.01f);
+  const std::vector<int32_t> sum16(tokens * kCols / 16, 48);
+  std::vector<float> out(tokens * rows);
+  const MatMulArgs args = {w.view(),  {f32.data(), q.data(), scale.data(), sum16.data()}, tokens, out.data(), rows, 0,
+                           w.groups()};
+  const KernelTable::MatMul kernel = KernelsFor(isa).MatMulFor(type);
+  for (auto _ : state) {
+    kernel(args);
+    benchmark::ClobberMemory();
+  }
+  const double runs = static_cast<double>(state.iterations());
+  using benchmark::Counter;
+  state.counters["GB/s"] = Counter(runs * static_cast<double>(w.bytes()) * 1e-9, Counter::kIsRate);
+  state.counters["GOPS"] = Counter(runs * 2e-9 * static_cast<double>(rows * kCols * tokens), Counter::kIsRate);
+}
+
+// One head of 128 over 4096 keys in F16 pages of 32.
+void Attention(benchmark::State& state, Isa isa) {
+  constexpr int kDim = 128;
+  constexpr int kKeys = 4096;
+  constexpr int kPage = 32;
+  const std::vector<uint16_t> page(kPage * kDim * kKeys / kPage, 0x3000);
+  std::vector<const std::byte*> pages;
+  for (int p = 0; p < kKeys / kPage; ++p) {
+    pages.push_back(reinterpret_cast<const std::byte*>(page.data() + p * kPage * kDim));
+  }
+  const std::vector<float> q(kDim, 0.1f);
+  std::vector<float> out(kDim);
+  const AttentionArgs args = {q.data(), pages.data(), pages.data(), true, kPage, kKeys, kDim, 0.09f, out.data()};
+  for (auto _ : state) {
+    KernelsFor(isa).attention(args);
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * 2 * kKeys * kDim * sizeof(uint16_t));
+}
+
+void VectorOp(benchmark::State& state, Isa isa, int op) {
+  constexpr int64_t kLength = 8192;
+  const std::vector<float> a(kLength, 0.7f);
+  const std::vector<float> b(kLength, 1.3f);
+  std::vector<float> out(kLength, 0.0f);
+  std::vector<int8_t> q(kLength);
+  std::vector<float> scale(kLength / 32);
+  std::vector<int32_t> sum16(kLength / 16);
+  std::vector<uint16_t> half(kLength);
+  const KernelTable& kernels = KernelsFor(isa);
+  for (auto _ : state) {
+    if (op == 0) kernels.rms_norm(a.data(), b.data(), kLength, 1e-5f, out.data());
+    if (op == 1) kernels.silu_mul(a.data(), b.data(), kLength, out.data());
+    if (op == 2) kernels.add(a.data(), kLength, out.data());
+    if (op == 3) kernels.rope_pairs(out.data(), kLength / 128, 128, 128, a.data(), b.data());
+    if (op == 4) kernels.quantize_block32(a.data(), kLength, q.data(), scale.data(), sum16.data());
+    if (op == 5) kernels.quantize_block256(a.data(), kLength, q.data(), scale.data(), sum16.data());
+    if (op == 6) kernels.f32_to_f16(a.data(), kLength, half.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * kLength);
+}
+
+void RegisterAll() {
+  benchmark::RegisterBenchmark("read_bandwidth", ReadBandwidth)->Unit(benchmark::kMillisecond);
+  constexpr const char* kOps[] = {"rms_norm",         "silu_mul",          "add",       "rope_pairs",
+                                  "quantize_block32", "quantize_block256", "f32_to_f16"};
+  for (int i = 0; i <= static_cast<int>(DetectIsa()); ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    const std::string suffix = absl::StrCat("/", IsaName(isa));
+    for (const TensorType type :
+         {TensorType::kF32, TensorType::kF16, TensorType::kQ8_0, TensorType::kQ4_K, TensorType::kQ6_K}) {
+      const std::string name = absl::AsciiStrToLower(FindBlockFormat(type)->name) + suffix;
+      // Decode: about 100 MB of weights, far beyond the caches; scalar is bound by arithmetic anyway.
+      const int64_t row_bytes = static_cast<int64_t>(PackedGroupBytes(type, kCols) / kRowGroup);
+      const int64_t decode_rows = isa == Isa::kScalar ? 256 : 100'000'000 / row_bytes;
+      benchmark::RegisterBenchmark((name + "/1").c_str(), MatMul, type, isa, 1, decode_rows)
+          ->Unit(benchmark::kMillisecond);
+      benchmark::RegisterBenchmark((name + "/64").c_str(), MatMul, type, isa, 64, isa == Isa::kScalar ? 16 : 512)
+          ->Unit(benchmark::kMillisecond);
+    }
+    benchmark::RegisterBenchmark(("attention" + suffix).c_str(), Attention, isa)->Unit(benchmark::kMicrosecond);
+    for (int op = 0; op < 7; ++op) benchmark::RegisterBenchmark((kOps[op] + suffix).c_str(), VectorOp, isa, op);
+  }
+}
+
+}  // namespace
+}  // namespace tandem::engine
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  tandem::engine::RegisterAll();
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}
