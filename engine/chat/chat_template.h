@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/civil_time.h"
 
 namespace tandem::engine {
 
@@ -17,8 +19,9 @@ struct ChatMessage {
 
 struct ChatInput {
   std::vector<ChatMessage> messages;
-  bool add_generation_prompt = true;  // end with the start of the assistant's turn
-  std::string bos_token, eos_token;   // spelled out, as templates print them
+  bool add_generation_prompt = true;     // end with the start of the assistant's turn
+  std::string bos_token, eos_token;      // spelled out, as templates print them
+  std::optional<absl::CivilSecond> now;  // what strftime_now prints; templates without it fall back on a fixed date
 };
 
 // A parsed template. Sandboxed: it sees its inputs only, and its steps, depth and output are bounded. Immutable, hence
