@@ -52,8 +52,8 @@ class GgufFile {
  public:
   // Maps `path`, a regular file, read-only; it must not shrink while the result lives (a read of a missing page raises
   // SIGBUS). Errors: kNotFound, kPermissionDenied, kUnavailable (another system error), kInvalidArgument (not a GGUF
-  // file, truncated or inconsistent: the message names the field and its file offset), kUnimplemented (version or
-  // big-endian).
+  // file, truncated or inconsistent, or a header above 256 MiB: the message names the field and its file offset),
+  // kUnimplemented (version or big-endian).
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path);
   // The same over bytes in memory, which must outlive the result.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes);

@@ -22,6 +22,11 @@ constexpr uint32_t kMinAlignment = 8;
 constexpr uint32_t kMaxAlignment = 1u << 20;
 constexpr uint32_t kMaxDims = 4;
 constexpr uint64_t kMaxKeyBytes = 65535;  // the format's own limit
+// Headers of real models have up to some 30 MiB, most of it vocabulary. The limit keeps a wrong count in a file of many
+// gigabytes from being believed because that many bytes do follow.
+constexpr uint64_t kMaxHeaderBytes = uint64_t{256} << 20;
+// Entries for which room is made before they are read; beyond that, vectors grow with what is really there.
+constexpr uint64_t kMaxReserve = 65536;
 
 // Least bytes of an entry: what bounds a count before anything is reserved for it.
 constexpr uint64_t kMinMetadataBytes = 8 + 1 + 4 + 1;        // key length, key, type, value
@@ -47,7 +52,8 @@ enum ValueType : uint32_t {
 
 }  // namespace
 
-GgufParser::GgufParser(std::span<const std::byte> bytes, uint64_t file_bytes) : cursor_(bytes), file_(new GgufFile()) {
+GgufParser::GgufParser(std::span<const std::byte> bytes, uint64_t file_bytes)
+    : cursor_(bytes.first(std::min<uint64_t>(bytes.size(), kMaxHeaderBytes))), file_(new GgufFile()) {
   file_->bytes_ = bytes;
   file_->file_bytes_ = file_bytes;
 }
@@ -71,26 +77,32 @@ absl::Status GgufParser::Invalid(uint64_t offset, absl::string_view problem) con
   return absl::InvalidArgumentError(absl::StrCat("GGUF: ", field, ": ", problem, " (at byte ", offset, ")"));
 }
 
+std::string GgufParser::BytesLeft() const {
+  const bool limited = file_->bytes_.size() > kMaxHeaderBytes;
+  return absl::StrCat(cursor_.remaining(), " bytes left in the ",
+                      limited ? "largest supported header, 256 MiB" : "file");
+}
+
 absl::Status GgufParser::CountTooLarge(uint64_t offset, absl::string_view what, uint64_t count) const {
-  return Invalid(offset, absl::StrCat(what, " is ", count, ", too many for the ", cursor_.remaining(),
-                                      " bytes left in the file; it is damaged or truncated"));
+  return Invalid(offset,
+                 absl::StrCat(what, " is ", count, ", too many for the ", BytesLeft(), "; it is damaged or truncated"));
 }
 
 template <typename T>
 absl::Status GgufParser::ReadField(absl::string_view what, T* out) {
   if (cursor_.Read(out)) return absl::OkStatus();
-  return Invalid(cursor_.position(), absl::StrCat("the file ends inside ", what, ": ", sizeof(T), " bytes wanted, ",
-                                                  cursor_.remaining(), " left"));
+  return Invalid(cursor_.position(),
+                 absl::StrCat(what, " needs ", sizeof(T), " bytes, but there are only ", BytesLeft()));
 }
 
 absl::StatusOr<absl::string_view> GgufParser::ReadString(absl::string_view what) {
   const uint64_t length_at = cursor_.position();
   uint64_t length = 0;
-  TANDEM_RETURN_IF_ERROR(ReadField(absl::StrCat("the length of the ", what), &length));
+  TANDEM_RETURN_IF_ERROR(ReadField("a string's length", &length));
   absl::string_view text;
   if (!cursor_.ReadBytes(length, &text)) {
-    return Invalid(length_at, absl::StrCat("the ", what, " is ", length, " bytes long, but only ", cursor_.remaining(),
-                                           " bytes are left in the file"));
+    return Invalid(length_at,
+                   absl::StrCat("the ", what, " is ", length, " bytes long, but there are only ", BytesLeft()));
   }
   return text;
 }
@@ -123,8 +135,9 @@ absl::Status GgufParser::ReadPreamble() {
 }
 
 absl::Status GgufParser::ReadMetadata() {
-  file_->metadata_.reserve(metadata_count_);
-  file_->metadata_index_.reserve(metadata_count_);
+  const uint64_t expected = std::min(metadata_count_, kMaxReserve);
+  file_->metadata_.reserve(expected);
+  file_->metadata_index_.reserve(expected);
   field_kind_ = "metadata key";
   for (field_number_ = 0; field_number_ < metadata_count_; ++field_number_) {
     field_name_ = {};
@@ -156,14 +169,14 @@ absl::Status GgufParser::ReadMetadataEntry() {
 template <typename T>
 absl::StatusOr<GgufValue> GgufParser::ReadScalar() {
   T value{};
-  TANDEM_RETURN_IF_ERROR(ReadField("the value", &value));
+  TANDEM_RETURN_IF_ERROR(ReadField("a value", &value));
   return GgufValue(std::in_place_type<T>, value);
 }
 
 absl::StatusOr<bool> GgufParser::ReadBool() {
   const uint64_t at = cursor_.position();
   uint8_t value = 0;
-  TANDEM_RETURN_IF_ERROR(ReadField("the value", &value));
+  TANDEM_RETURN_IF_ERROR(ReadField("a value", &value));
   if (value > 1) return Invalid(at, absl::StrCat("a bool is ", value, ", must be 0 or 1"));
   return value == 1;
 }
@@ -281,9 +294,11 @@ absl::StatusOr<GgufArray> GgufParser::ReadBools(uint64_t count, uint64_t count_a
 
 absl::StatusOr<GgufArray> GgufParser::ReadStrings(uint64_t count, uint64_t count_at) {
   if (count > cursor_.remaining() / kMinStringBytes) return CountTooLarge(count_at, "array length", count);
-  std::vector<absl::string_view> values(count);
-  for (absl::string_view& value : values) {
-    TANDEM_ASSIGN_OR_RETURN(value, ReadString("string in the array"));
+  std::vector<absl::string_view> values;
+  values.reserve(std::min(count, kMaxReserve));
+  for (uint64_t i = 0; i < count; ++i) {
+    TANDEM_ASSIGN_OR_RETURN(const absl::string_view value, ReadString("string in the array"));
+    values.push_back(value);
   }
   return GgufArray(std::move(values));
 }
@@ -306,9 +321,10 @@ absl::Status GgufParser::ReadTensorInfos() {
     field_name_ = {};
     return CountTooLarge(8, "tensor count", tensor_count_);
   }
-  file_->tensors_.reserve(tensor_count_);
-  file_->tensor_index_.reserve(tensor_count_);
-  offset_fields_.reserve(tensor_count_);
+  const uint64_t expected = std::min(tensor_count_, kMaxReserve);
+  file_->tensors_.reserve(expected);
+  file_->tensor_index_.reserve(expected);
+  offset_fields_.reserve(expected);
   for (field_number_ = 0; field_number_ < tensor_count_; ++field_number_) {
     field_name_ = {};
     TANDEM_RETURN_IF_ERROR(ReadTensorInfo());

@@ -1,5 +1,6 @@
 // Internal to engine/gguf: turns the bytes of a file into a GgufFile. Nothing is allocated or followed before it is
-// known to fit in the bytes that are there, so memory use is bounded by a small multiple of the header's size.
+// known to fit in the bytes that are there, and a header may have at most 256 MiB, so memory use is bounded by a small
+// multiple of the header's size.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -81,6 +83,7 @@ class GgufParser {
 
   // An error about the field in hand: "GGUF: <field>: <problem> (at byte <offset>)".
   absl::Status Invalid(uint64_t offset, absl::string_view problem) const;
+  std::string BytesLeft() const;  // "N bytes left in the file"
   absl::Status CountTooLarge(uint64_t offset, absl::string_view what, uint64_t count) const;
 
   ByteCursor cursor_;

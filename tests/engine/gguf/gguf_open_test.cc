@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "engine/gguf/gguf_file.h"
 #include "tests/engine/gguf/raw_gguf.h"
@@ -86,6 +87,21 @@ TEST_F(GgufOpenTest, UnreadableFileReturnsPermissionDenied) {
   const absl::Status status = GgufFile::Open(path).status();
   ASSERT_EQ(root ? seteuid(0) : 0, 0);
   EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
+}
+
+// In a file of 64 GiB (of holes) a wrong count has the bytes it claims; believing it would take all memory.
+TEST_F(GgufOpenTest, WrongCountsInAHugeFileAreRefused) {
+  const std::vector<RawGguf> headers = {RawGguf(3, 0, uint64_t{1} << 30), RawGguf(3, uint64_t{1} << 30, 0),
+                                        RawGguf(3, 0, 1).ArrayKey("k", kRawString, uint64_t{1} << 32),
+                                        RawGguf(3, 0, 1).ArrayKey("k", kRawUint8, uint64_t{1} << 35),
+                                        RawGguf(3, 0, 1).Key("k", kRawString).Number(uint64_t{1} << 35)};
+  for (const RawGguf& header : headers) {
+    const std::string path = Save("huge.gguf", header.bytes());
+    ASSERT_EQ(truncate(path.c_str(), off_t{1} << 36), 0);
+    const absl::Status status = GgufFile::Open(path).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("bytes left in the largest supported header, 256 MiB"));
+  }
 }
 
 TEST_F(GgufOpenTest, ParseErrorsNameTheFile) {
