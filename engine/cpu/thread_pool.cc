@@ -22,12 +22,9 @@ constexpr int kPausesPerClockRead = 64;
 // from running, so nobody spins.
 std::atomic<int> g_pool_threads{0};
 
-// The logical CPUs of each physical core that this process may run on.
-std::vector<cpu_set_t> AllowedCores() {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
+// The logical CPUs of each physical core of the machine; empty if hwloc cannot tell.
+std::vector<cpu_set_t> ReadCores() {
   std::vector<cpu_set_t> cores;
-  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return cores;
   hwloc_topology_t topology;
   if (hwloc_topology_init(&topology) != 0) return cores;
   if (hwloc_topology_load(topology) == 0) {
@@ -37,12 +34,27 @@ std::vector<cpu_set_t> AllowedCores() {
       cpu_set_t cpus;
       CPU_ZERO(&cpus);
       for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-        if (hwloc_bitmap_isset(core->cpuset, cpu) && CPU_ISSET(cpu, &allowed)) CPU_SET(cpu, &cpus);
+        if (hwloc_bitmap_isset(core->cpuset, cpu)) CPU_SET(cpu, &cpus);
       }
-      if (CPU_COUNT(&cpus) > 0) cores.push_back(cpus);
+      cores.push_back(cpus);
     }
   }
   hwloc_topology_destroy(topology);
+  return cores;
+}
+
+// The same, as far as the calling thread may run on them.
+std::vector<cpu_set_t> AllowedCores() {
+  // Reading the topology takes some 8 ms, so it is done once.
+  static const std::vector<cpu_set_t>& machine = *new std::vector<cpu_set_t>(ReadCores());
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  std::vector<cpu_set_t> cores;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return cores;
+  for (cpu_set_t cpus : machine) {
+    CPU_AND(&cpus, &cpus, &allowed);
+    if (CPU_COUNT(&cpus) > 0) cores.push_back(cpus);
+  }
   return cores;
 }
 
@@ -64,13 +76,21 @@ uint32_t WaitForChange(const std::atomic<uint32_t>& value, uint32_t old, bool sp
 
 }  // namespace
 
-// One round: the caller stores `task`, sets `running` and raises `round`; each helper runs the task and lowers
-// `running`; the last one wakes the caller. A raised round with a null task ends the helpers.
+// One round: the caller stores `task`, sets `running` and raises `round`. Helper i claims part i by moving claimed[i]
+// to the round's number, runs it and lowers `running`; the caller runs part 0, then claims and runs the parts that no
+// helper has begun, then waits for the others. So a helper that gets no processor delays nobody. Every part is claimed
+// before the next round starts, so a late helper finds its claim taken and touches nothing. A null task ends the
+// helpers.
 struct ThreadPool::State {
+  struct alignas(64) Claim {
+    std::atomic<uint32_t> round{0};
+  };
+
   int cores = 1;
   const absl::FunctionRef<void(int)>* task = nullptr;  // published by `round`
   alignas(64) std::atomic<uint32_t> round{0};
-  alignas(64) std::atomic<uint32_t> running{0};
+  alignas(64) std::atomic<uint32_t> running{0};  // parts 1.. that are not finished
+  std::vector<Claim> claimed;                    // by part
   std::vector<std::thread> helpers;
 
   bool MaySpin() const { return g_pool_threads.load(std::memory_order_relaxed) <= cores; }
@@ -82,14 +102,33 @@ struct ThreadPool::State {
     round.notify_all();
   }
 
-  void Help(int thread) {
+  // True for the one thread that is to run `part` in round `now`.
+  bool TryClaim(int part, uint32_t now) {
+    uint32_t previous = now - 1;
+    return claimed[part].round.compare_exchange_strong(previous, now, std::memory_order_acq_rel);
+  }
+
+  void Help(int part) {
     uint32_t seen = 0;
     while (true) {
       seen = WaitForChange(round, seen, MaySpin());
+      if (!TryClaim(part, seen)) continue;
       if (task == nullptr) return;
-      (*task)(thread);
+      (*task)(part);
       if (running.fetch_sub(1, std::memory_order_acq_rel) == 1) running.notify_one();
     }
+  }
+
+  // The caller's share after part 0.
+  void FinishRound() {
+    const uint32_t now = round.load(std::memory_order_relaxed);
+    for (int part = 1; part <= static_cast<int>(helpers.size()); ++part) {
+      if (!TryClaim(part, now)) continue;
+      (*task)(part);
+      running.fetch_sub(1, std::memory_order_acq_rel);
+    }
+    uint32_t left = running.load(std::memory_order_acquire);
+    while (left != 0) left = WaitForChange(running, left, MaySpin());
   }
 };
 
@@ -98,6 +137,7 @@ ThreadPool::ThreadPool(int threads, bool pin) : state_(std::make_unique<State>()
   state_->cores = std::max<int>(1, static_cast<int>(cores.size()));
   size_ = threads > 0 ? threads : state_->cores;
   g_pool_threads.fetch_add(size_, std::memory_order_relaxed);
+  state_->claimed = std::vector<State::Claim>(size_);
   state_->helpers.reserve(size_ - 1);
   for (int i = 1; i < size_; ++i) {
     state_->helpers.emplace_back([state = state_.get(), i] { state->Help(i); });
@@ -115,25 +155,27 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::Run(absl::FunctionRef<void(int)> fn) {
-  if (size_ > 1) state_->Start(&fn);
+  if (size_ == 1) {
+    fn(0);
+    return;
+  }
+  state_->Start(&fn);
   fn(0);
-  if (size_ == 1) return;
-  uint32_t running = state_->running.load(std::memory_order_acquire);
-  while (running != 0) running = WaitForChange(state_->running, running, state_->MaySpin());
+  state_->FinishRound();
 }
 
 void ThreadPool::ParallelFor(int64_t count, int64_t grain,
-                             absl::FunctionRef<void(int64_t begin, int64_t end, int thread)> fn) {
+                             absl::FunctionRef<void(int64_t begin, int64_t end, int part)> fn) {
   if (count <= 0) return;
   const int64_t units = (count + grain - 1) / grain;
   if (size_ == 1 || units == 1) {
     fn(0, count, 0);
     return;
   }
-  Run([&](int thread) {
-    const int64_t begin = std::min(count, units * thread / size_ * grain);
-    const int64_t end = std::min(count, units * (thread + 1) / size_ * grain);
-    if (begin < end) fn(begin, end, thread);
+  Run([&](int part) {
+    const int64_t begin = std::min(count, units * part / size_ * grain);
+    const int64_t end = std::min(count, units * (part + 1) / size_ * grain);
+    if (begin < end) fn(begin, end, part);
   });
 }
 

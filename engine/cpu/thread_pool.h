@@ -1,4 +1,4 @@
-// Fork-join thread pool of one stage: all threads run the same function, then meet.
+// Fork-join thread pool of one stage: the threads run the parts of one task, then meet.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +8,10 @@
 
 namespace tandem::engine {
 
-// A fixed set of threads, the caller's included as thread 0; helpers are pinned to distinct physical cores (hwloc) when
-// `pin`. Waiting threads spin for a short while, then park, so an idle stage costs nothing. Threading: owned by one
-// thread (the step thread), which alone calls Run and ParallelFor; not reentrant.
+// A fixed set of threads, the caller's included; helpers are pinned to distinct physical cores (hwloc) when `pin`, the
+// first core being left to the caller. Waiting threads spin for a short while, then park, so an idle stage costs
+// nothing; they park at once while this process has more pool threads than cores. Threading: owned by one thread (the
+// step thread), which alone calls Run and ParallelFor; not reentrant.
 class ThreadPool {
  public:
   // `threads` <= 0: one per physical core that this process may run on. `pin` false leaves placement to the scheduler
@@ -21,11 +22,13 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int size() const { return size_; }
-  // Calls fn(thread) once on each thread, 0 <= thread < size(), and returns when all have returned.
-  void Run(absl::FunctionRef<void(int thread)> fn);
-  // Splits [0, count) into size() contiguous ranges, equal to one `grain`, and calls fn(begin, end, thread) for those
-  // not empty.
-  void ParallelFor(int64_t count, int64_t grain, absl::FunctionRef<void(int64_t begin, int64_t end, int thread)> fn);
+  // Calls fn(part) once for each 0 <= part < size(), at the same time as far as the machine allows, and returns when
+  // all have returned. Part i is thread i's, but the caller (part 0) takes over those that nobody has begun when it is
+  // done, so no helper is waited for that has no processor. Per-part scratch memory is safe.
+  void Run(absl::FunctionRef<void(int part)> fn);
+  // Splits [0, count) into size() contiguous ranges, equal to one `grain`, and calls fn(begin, end, part) as Run does
+  // for those not empty.
+  void ParallelFor(int64_t count, int64_t grain, absl::FunctionRef<void(int64_t begin, int64_t end, int part)> fn);
 
   // Physical cores in this process's affinity mask; at least 1.
   static int PhysicalCores();
