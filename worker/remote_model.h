@@ -1,0 +1,58 @@
+// A model file read from the coordinator: its header, and the tensors of one stage.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <grpcpp/client_context.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include "absl/status/statusor.h"
+#include "engine/gguf/gguf_file.h"
+#include "engine/model/tensor_source.h"
+#include "tandem/v1/cluster.grpc.pb.h"
+#include "worker/load_cancel.h"
+
+namespace tandem::worker {
+
+// Larger headers are refused: vocabularies of today give 10 to 20 MB.
+inline constexpr uint64_t kMaxHeaderBytes = 256 << 20;
+
+// Errors: kInvalidArgument (sizes in `model`, or what GgufFile::ParseHeader finds), kDataLoss (more or fewer bytes than
+// announced), kCancelled, those of the call.
+absl::StatusOr<std::unique_ptr<engine::GgufFile>> FetchHeader(v1::Cluster::StubInterface& stub,
+                                                              const v1::ModelRef& model, LoadCancel& cancel);
+
+// One stream that brings the tensors of a stage in the order in which it asks for them. Borrows its arguments.
+// Threading: owned by the loading thread.
+class RemoteTensorSource : public engine::TensorSource {
+ public:
+  // Called after each piece with the number of bytes that came since the last call.
+  using OnBytes = std::function<void(uint64_t bytes)>;
+
+  RemoteTensorSource(v1::Cluster::StubInterface& stub, const std::string& fingerprint, std::vector<std::string> tensors,
+                     LoadCancel& cancel, OnBytes on_bytes);
+  ~RemoteTensorSource() override;
+
+  // Errors: kDataLoss (the stream is not what was asked for, or a checksum is wrong; names the tensor), kInternal
+  // (`tensor` is not the next of `tensors`), kResourceExhausted (no memory), those of the call.
+  absl::StatusOr<engine::TensorData> Read(const engine::GgufTensor& tensor) override;
+
+ private:
+  absl::Status ReadBytes(const engine::GgufTensor& tensor, std::vector<std::byte>& bytes);
+  // Why the stream ended before the tensor did.
+  absl::Status StreamEnded(const engine::GgufTensor& tensor, uint64_t bytes);
+
+  grpc::ClientContext context_;
+  const std::vector<std::string> tensors_;
+  const OnBytes on_bytes_;
+  const LoadCancel::Watch watch_;
+  std::unique_ptr<grpc::ClientReaderInterface<v1::TensorChunk>> reader_;
+  size_t next_ = 0;  // index into tensors_
+  bool finished_ = false;
+};
+
+}  // namespace tandem::worker

@@ -1,0 +1,151 @@
+#include "worker/shard_loader.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+#include <system_error>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/base/status_macros.h"
+#include "engine/model/model_layout.h"
+#include "proto/support/engine_convert.h"
+#include "worker/remote_model.h"
+
+namespace tandem::worker {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Candidates in a stable order: as given, folders by name.
+std::vector<std::string> ListFiles(const std::vector<std::string>& paths) {
+  std::vector<std::string> files;
+  for (const std::string& path : paths) {
+    std::error_code error;
+    if (!fs::is_directory(path, error)) {
+      files.push_back(path);
+      continue;
+    }
+    const size_t first = files.size();
+    for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+      if (it->path().extension() == ".gguf") files.push_back(it->path().string());
+    }
+    if (error) spdlog::warn("{}: {}", path, error.message());
+    std::sort(files.begin() + first, files.end());
+  }
+  return files;
+}
+
+absl::StatusOr<engine::StageOptions> StageOptionsFrom(const ShardLoaderOptions& options, const v1::Place& place) {
+  const auto in_range = [](const char* field, uint32_t value) {
+    constexpr uint32_t kLimit = std::numeric_limits<int32_t>::max();
+    if (value <= kLimit) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(field, " is ", value, ", limit ", kLimit));
+  };
+  TANDEM_RETURN_IF_ERROR(in_range("first_layer", place.first_layer()));
+  TANDEM_RETURN_IF_ERROR(in_range("end_layer", place.end_layer()));
+  TANDEM_RETURN_IF_ERROR(in_range("kv.page_tokens", place.kv().page_tokens()));
+  TANDEM_RETURN_IF_ERROR(in_range("kv.num_pages", place.kv().num_pages()));
+  TANDEM_RETURN_IF_ERROR(in_range("max_step_tokens", place.max_step_tokens()));
+  engine::StageOptions stage;
+  stage.first_layer = static_cast<int32_t>(place.first_layer());
+  stage.end_layer = static_cast<int32_t>(place.end_layer());
+  TANDEM_ASSIGN_OR_RETURN(stage.kv_type, proto_support::KvTypeFromProto(place.kv().type()));
+  stage.page_tokens = static_cast<int32_t>(place.kv().page_tokens());
+  stage.num_pages = static_cast<int32_t>(place.kv().num_pages());
+  stage.max_step_tokens = static_cast<int32_t>(place.max_step_tokens());
+  stage.isa = options.isa;
+  stage.threads = options.threads;
+  stage.pin_threads = options.pin_threads;
+  return stage;
+}
+
+absl::Status CheckFits(const engine::StageMemory& wanted, uint64_t allowed) {
+  if (wanted.total() <= allowed) return absl::OkStatus();
+  constexpr double kMb = 1e6;
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "the stage wants %.1f MB (weights %.1f, KV pages %.1f, scratch %.1f), this worker may use %.1f MB; add workers, "
+      "or "
+      "use a shorter context",
+      wanted.total() / kMb, wanted.weights / kMb, wanted.kv / kMb, wanted.scratch / kMb, allowed / kMb));
+}
+
+uint64_t TotalBytes(const engine::GgufFile& file, const std::vector<std::string>& tensors) {
+  uint64_t total = 0;
+  for (const std::string& name : tensors) total += file.FindTensor(name)->bytes;
+  return total;
+}
+
+}  // namespace
+
+std::unique_ptr<engine::GgufFile> FindLocalModel(const std::vector<std::string>& paths, const v1::ModelRef& model) {
+  for (const std::string& path : ListFiles(paths)) {
+    absl::StatusOr<std::unique_ptr<engine::GgufFile>> file = engine::GgufFile::Open(path);
+    if (!file.ok()) {
+      spdlog::warn("passed over: {}", std::string(file.status().message()));
+      continue;
+    }
+    if ((*file)->file_bytes() == model.file_bytes() && (*file)->Fingerprint() == model.fingerprint()) {
+      return *std::move(file);
+    }
+  }
+  return nullptr;
+}
+
+std::vector<std::string> StageTensorNames(const engine::ModelSpec& spec, const engine::GgufFile& file,
+                                          int32_t first_layer, int32_t end_layer) {
+  const bool last = end_layer == spec.num_layers;
+  std::vector<std::string> names;
+  if (first_layer == 0 || (last && spec.tied_head)) names.emplace_back(engine::kEmbeddingName);
+  if (file.FindTensor(engine::kRopeFactorsName) != nullptr) names.emplace_back(engine::kRopeFactorsName);
+  for (int32_t layer = first_layer; layer < end_layer; ++layer) {
+    for (const engine::LayerPart& part : engine::LayerParts(spec)) {
+      names.push_back(engine::LayerTensorName(layer, part.name));
+    }
+  }
+  if (last) names.emplace_back(engine::kOutputNormName);
+  if (last && !spec.tied_head) names.emplace_back(engine::kHeadName);
+  return names;
+}
+
+absl::StatusOr<LoadedShard> LoadShard(const ShardLoaderOptions& options, const v1::Place& place,
+                                      v1::Cluster::StubInterface& coordinator, const engine::LoadProgress& progress,
+                                      LoadCancel& cancel) {
+  TANDEM_ASSIGN_OR_RETURN(const engine::StageOptions stage_options, StageOptionsFrom(options, place));
+  LoadedShard shard;
+  std::unique_ptr<engine::GgufFile> file = FindLocalModel(options.model_paths, place.model());
+  shard.from_local_file = file != nullptr;
+  if (file == nullptr) {
+    TANDEM_ASSIGN_OR_RETURN(file, FetchHeader(coordinator, place.model(), cancel));
+  }
+  TANDEM_ASSIGN_OR_RETURN(shard.spec, engine::ReadModelSpec(*file));
+  TANDEM_ASSIGN_OR_RETURN(const engine::StageMemory wanted,
+                          engine::EstimateStageMemory(shard.spec, *file, stage_options));
+  TANDEM_RETURN_IF_ERROR(CheckFits(wanted, options.memory_bytes));
+
+  const auto load = [&](engine::TensorSource& source, const engine::LoadProgress& on_tensor) {
+    return engine::Stage::Load(shard.spec, *file, source, stage_options, on_tensor,
+                               [&cancel] { return cancel.cancelled(); });
+  };
+  if (shard.from_local_file) {
+    engine::FileTensorSource source(*file);
+    TANDEM_ASSIGN_OR_RETURN(shard.stage, load(source, progress));
+    return shard;
+  }
+  std::vector<std::string> names =
+      StageTensorNames(shard.spec, *file, stage_options.first_layer, stage_options.end_layer);
+  uint64_t done = 0;
+  const uint64_t total = TotalBytes(*file, names);
+  // Counted piece by piece: a tensor may take a minute on its way.
+  RemoteTensorSource source(coordinator, place.model().fingerprint(), std::move(names), cancel, [&](uint64_t bytes) {
+    done += bytes;
+    if (progress) progress(done, total);
+  });
+  TANDEM_ASSIGN_OR_RETURN(shard.stage, load(source, nullptr));
+  return shard;
+}
+
+}  // namespace tandem::worker
