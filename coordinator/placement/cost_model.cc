@@ -1,0 +1,115 @@
+#include "coordinator/placement/cost_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+
+namespace tandem::coordinator {
+namespace {
+
+double Seconds(const engine::PartCost& part, const PlanDevice& device, int32_t tokens) {
+  const double reading = static_cast<double>(part.weight_bytes) / device.bandwidth;
+  const double computing = static_cast<double>(part.macs_per_token) * tokens / device.int8_macs;
+  return std::max(reading, computing);
+}
+
+absl::StatusOr<uint64_t> ScratchOf(const engine::GgufFile& file, const engine::ModelSpec& spec,
+                                   const PlanOptions& options, int32_t first, int32_t end, int32_t num_pages,
+                                   int32_t threads) {
+  engine::StageOptions stage;
+  stage.first_layer = first;
+  stage.end_layer = end;
+  stage.kv_type = options.kv_type;
+  stage.page_tokens = options.page_tokens;
+  stage.num_pages = num_pages;
+  stage.max_step_tokens = options.max_step_tokens;
+  stage.threads = threads;
+  TANDEM_ASSIGN_OR_RETURN(const engine::StageMemory memory, engine::EstimateStageMemory(spec, file, stage));
+  return memory.scratch;
+}
+
+}  // namespace
+
+absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engine::ModelSpec& spec,
+                                        const PlanOptions& options, std::vector<PlanDevice> devices) {
+  if (options.context < 0 || options.context > spec.context) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("context is ", options.context, " tokens; the model was made for at most ", spec.context));
+  }
+  if (options.max_sequences < 1 || options.max_sequences > kMaxSequences) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_sequences is ", options.max_sequences, ", must be 1 to ", kMaxSequences));
+  }
+  if (options.page_tokens < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("page_tokens is ", options.page_tokens, ", must be at least 1"));
+  }
+  PlanInput input;
+  input.cost = engine::ComputeModelCost(spec, file);
+  input.hidden = spec.hidden;
+  input.kv_bytes_per_token_layer =
+      input.cost.kv_elements_per_token_layer * (options.kv_type == engine::KvType::kF32 ? 4 : 2);
+  input.min_stages = options.min_stages;
+  input.context = options.context > 0 ? options.context : std::min(spec.context, kDefaultContext);
+  input.max_sequences = options.max_sequences;
+  input.page_tokens = options.page_tokens;
+  input.max_step_tokens = options.max_step_tokens;
+
+  int32_t threads = 0;
+  for (const PlanDevice& device : devices) threads = std::max(threads, device.threads);
+  input.devices = std::move(devices);
+  const int32_t pages = input.pages_of_context() * options.max_sequences;
+  // The longest range of each kind, so that no shorter one needs more.
+  const int32_t layers = spec.num_layers, inner = std::max(1, layers - 1);
+  const auto scratch = [&](int32_t first, int32_t end) {
+    return ScratchOf(file, spec, options, first, end, pages, threads);
+  };
+  TANDEM_ASSIGN_OR_RETURN(input.scratch.whole, scratch(0, layers));
+  TANDEM_ASSIGN_OR_RETURN(input.scratch.first, scratch(0, inner));
+  TANDEM_ASSIGN_OR_RETURN(input.scratch.last, scratch(layers - inner, layers));
+  input.scratch.middle = input.scratch.first;
+  if (layers > 2) {
+    TANDEM_ASSIGN_OR_RETURN(input.scratch.middle, scratch(1, layers - 1));
+  }
+  return input;
+}
+
+CostModel::CostModel(const PlanInput& input) : input_(input) {
+  for (const PlanDevice& device : input.devices) {
+    decode_.push_back(SumsFor(device, 1));
+    chunk_.push_back(SumsFor(device, input.max_step_tokens));
+  }
+  weight_before_.push_back(0);
+  for (const engine::PartCost& layer : input.cost.layers) {
+    weight_before_.push_back(weight_before_.back() + layer.weight_bytes);
+  }
+}
+
+CostModel::Sums CostModel::SumsFor(const PlanDevice& device, int32_t tokens) const {
+  Sums sums;
+  sums.before.push_back(0);
+  for (const engine::PartCost& layer : input_.cost.layers) {
+    sums.before.push_back(sums.before.back() + Seconds(layer, device, tokens));
+  }
+  // The head works on the tokens that are sampled: one of a chunk.
+  sums.head = Seconds(input_.cost.head, device, 1);
+  return sums;
+}
+
+double CostModel::HopSeconds(int32_t tokens) const {
+  return input_.link.latency_s + 4.0 * input_.hidden * tokens / input_.link.bytes_per_s;
+}
+
+engine::StageMemory CostModel::Memory(int32_t first, int32_t end, int32_t num_pages) const {
+  const bool is_first = first == 0, is_last = end == layers();
+  engine::StageMemory memory;
+  memory.weights = weight_before_[end] - weight_before_[first] + (is_first ? input_.cost.embedding.weight_bytes : 0) +
+                   (is_last ? input_.cost.head.weight_bytes : 0);
+  memory.kv = input_.kv_bytes_per_token_layer * input_.page_tokens * num_pages * (end - first);
+  const ScratchCost& scratch = input_.scratch;
+  memory.scratch = is_first ? (is_last ? scratch.whole : scratch.first) : (is_last ? scratch.last : scratch.middle);
+  return memory;
+}
+
+}  // namespace tandem::coordinator

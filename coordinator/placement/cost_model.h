@@ -1,0 +1,107 @@
+// What a range of layers costs on a device: memory, time of a decoded token, time of a prefill chunk.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/gguf/gguf_file.h"
+#include "engine/model/model_spec.h"
+#include "engine/stage.h"
+
+namespace tandem::coordinator {
+
+// A machine as measured by its worker.
+struct PlanDevice {
+  std::string name;
+  uint64_t memory_bytes = 0;  // that it may use
+  double bandwidth = 0;       // bytes a second, reading
+  double int8_macs = 0;       // multiply-adds a second
+  int32_t threads = 0;        // 0: unknown
+};
+
+// A hop between two members. Defaults: Gigabit Ethernet at 94 % and half of a quiet LAN's round trip with gRPC on both
+// ends. They are constants until links are measured.
+struct LinkCost {
+  double latency_s = 150e-6;
+  double bytes_per_s = 117e6;
+};
+
+// Bytes of scratch memory of a stage, which depends on its place but hardly on its length.
+struct ScratchCost {
+  uint64_t whole = 0;  // embedding and head
+  uint64_t first = 0, middle = 0, last = 0;
+};
+
+struct PlanInput {
+  engine::ModelCost cost;
+  int32_t hidden = 0;
+  uint64_t kv_bytes_per_token_layer = 0;
+  ScratchCost scratch;
+  std::vector<PlanDevice> devices;
+  LinkCost link;
+  int32_t min_stages = 1;
+  int32_t context = 0;  // tokens
+  int32_t max_sequences = 8;
+  int32_t page_tokens = 32;
+  int32_t max_step_tokens = 512;
+
+  int32_t pages_of_context() const { return (context + page_tokens - 1) / page_tokens; }
+};
+
+// What of PlanInput does not come from the model.
+struct PlanOptions {
+  int32_t context = 0;  // tokens; 0: the model's, at most kDefaultContext
+  int32_t max_sequences = 8;
+  int32_t page_tokens = 32;
+  int32_t max_step_tokens = 512;
+  engine::KvType kv_type = engine::KvType::kF16;
+  int32_t min_stages = 1;
+};
+inline constexpr int32_t kDefaultContext = 4096;
+inline constexpr int32_t kMaxSequences = 1024;
+
+// Everything of the model and the options; the caller may set `link`. `spec` was read from `file`. Errors:
+// kInvalidArgument (a context beyond the model's, options out of range; with value and limit).
+absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engine::ModelSpec& spec,
+                                        const PlanOptions& options, std::vector<PlanDevice> devices);
+
+// Costs of ranges in constant time. Time of a layer is the larger of reading its weights once and of its products:
+// memory bounds decode, arithmetic bounds prefill. Attention is left out: it is the same for every layer and small
+// against the weights until the context is long.
+class CostModel {
+ public:
+  // `input` must outlive this.
+  explicit CostModel(const PlanInput& input);
+
+  int32_t layers() const { return static_cast<int32_t>(input_.cost.layers.size()); }
+  double DecodeSeconds(int32_t device, int32_t first, int32_t end) const { return decode_[device].Range(first, end); }
+  double ChunkSeconds(int32_t device, int32_t first, int32_t end) const { return chunk_[device].Range(first, end); }
+  // Seconds that a token's activations take between two stages, and a chunk's.
+  double DecodeHopSeconds() const { return HopSeconds(1); }
+  double ChunkHopSeconds() const { return HopSeconds(input_.max_step_tokens); }
+  engine::StageMemory Memory(int32_t first, int32_t end, int32_t num_pages) const;
+  bool Fits(int32_t device, int32_t first, int32_t end, int32_t num_pages) const {
+    return Memory(first, end, num_pages).total() <= input_.devices[device].memory_bytes;
+  }
+
+ private:
+  // Prefix sums over the layers; the head counts as one more after the last.
+  struct Sums {
+    std::vector<double> before;  // [layers + 1]
+    double head = 0;
+    double Range(int32_t first, int32_t end) const {
+      const bool last = end + 1 == static_cast<int32_t>(before.size());
+      return before[end] - before[first] + (last ? head : 0);
+    }
+  };
+  Sums SumsFor(const PlanDevice& device, int32_t tokens) const;
+  double HopSeconds(int32_t tokens) const;
+
+  const PlanInput& input_;
+  std::vector<Sums> decode_, chunk_;     // by device
+  std::vector<uint64_t> weight_before_;  // bytes, [layers + 1]
+};
+
+}  // namespace tandem::coordinator

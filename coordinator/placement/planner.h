@@ -1,0 +1,57 @@
+// Which worker holds which layers. Pure: from costs, measured devices and memory to a placement with its prediction.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "coordinator/placement/cost_model.h"
+
+namespace tandem::coordinator {
+
+struct StagePlan {
+  int32_t device = 0;  // index into PlanInput::devices
+  std::string name;    // its name
+  int32_t first_layer = 0, end_layer = 0;
+  engine::StageMemory memory;
+  uint64_t memory_bytes = 0;  // what the device offers
+  double decode_s = 0;        // of a decoded token, without the wire
+  double chunk_s = 0;         // of a prefill chunk of max_step_tokens, without the wire
+};
+
+struct Plan {
+  std::vector<StagePlan> stages;    // in pipeline order
+  std::vector<std::string> unused;  // devices without layers
+  int32_t num_pages = 0, page_tokens = 0, context = 0, max_step_tokens = 0;
+  double decode_tokens_per_s = 0;   // one sequence: the stages one after the other, and the hops
+  double prefill_tokens_per_s = 0;  // a long prompt: its chunks follow each other, so the slowest stage or hop counts
+};
+
+// Finds contiguous ranges of layers that fit memory and decode fastest: the sum of the stages' times and of the hops is
+// what a token of one sequence takes. Placements within kDecodeSlack of the fastest count as equal; of those the one
+// with the least slowest stage is taken, on which prompts and batches depend. (So equal workers get equal shares, where
+// the sum alone would not tell one cut from another.) A worker that only slows things down gets no layers, but
+// min_stages of them get at least one each where that is possible.
+//
+// Exact for a given order of the workers (dynamic programming over layers). Orders tried: that of `devices`, and, up to
+// kMaxOrderedDevices, those with every pair of workers first and last: only the ends differ from the middle (embedding,
+// head), so no other order is better unless layers differ in size.
+//
+// KV pages: enough for max_sequences full contexts, less if memory is short, never less than one full context.
+//
+// Errors: kInvalidArgument (no devices; a measure that is not positive; names it), kResourceExhausted (no placement
+// fits; says what is needed and what each worker offers).
+absl::StatusOr<Plan> PlanPlacement(const PlanInput& input);
+
+inline constexpr double kDecodeSlack = 0.10;
+inline constexpr int kMaxOrderedDevices = 8;
+
+// Whether to move from `current` to `candidate`, which costs a reload: true if it decodes more than 10 % faster, or
+// prefills more than 25 % faster without decoding more than kDecodeSlack slower.
+bool IsWorthMoving(const Plan& current, const Plan& candidate);
+
+// A table for people: layers, memory and time of each stage, then what is predicted.
+std::string FormatPlan(const Plan& plan);
+
+}  // namespace tandem::coordinator

@@ -1,0 +1,334 @@
+#include "coordinator/placement/planner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/placement/cut_search.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/tiny_model.h"
+
+namespace tandem::coordinator {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+PlanDevice Device(const std::string& name, double speed, uint64_t memory_mib) {
+  PlanDevice device;
+  device.name = name;
+  device.memory_bytes = memory_mib * kMiB;
+  device.bandwidth = speed * 10e9;
+  device.int8_macs = speed * 100e9;
+  return device;
+}
+
+// `layers` equal layers of 100 MiB: 10.5 ms a token at speed 1, so that hops (0.15 ms) hardly count.
+PlanInput Input(int32_t layers, std::vector<PlanDevice> devices) {
+  PlanInput input;
+  input.cost.layers.assign(layers, {100 * kMiB, 100'000'000});
+  input.cost.embedding = {50 * kMiB, 0};
+  input.cost.head = {50 * kMiB, 50'000'000};
+  input.hidden = 4096;
+  input.kv_bytes_per_token_layer = 4096;
+  input.scratch = {20 * kMiB, 10 * kMiB, 10 * kMiB, 20 * kMiB};
+  input.devices = std::move(devices);
+  input.context = 1024;
+  input.max_sequences = 4;
+  return input;
+}
+
+std::vector<int32_t> Cuts(const Plan& plan) {
+  std::vector<int32_t> ends;
+  for (const StagePlan& stage : plan.stages) ends.push_back(stage.end_layer);
+  return ends;
+}
+
+TEST(PlannerTest, OneWorkerTakesEverything) {
+  const auto plan = PlanPlacement(Input(10, {Device("a", 1, 100000)}));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(Cuts(*plan), ElementsAre(10));
+  EXPECT_EQ(plan->num_pages, 4 * 1024 / 32);
+  // 10 layers and the head read once, two hops of ids.
+  EXPECT_NEAR(1 / plan->decode_tokens_per_s, (10 * 100 + 50) * kMiB / 10e9 + 2 * 150e-6, 1e-9);
+  // Arithmetic bounds prefill: 512 tokens of 10^8 multiply-adds a layer at 10^11 a second; the head draws one token.
+  EXPECT_NEAR(512 / plan->prefill_tokens_per_s, 10 * 512 * 1e8 / 100e9 + 50 * kMiB / 10e9, 1e-9);
+  EXPECT_EQ(plan->stages[0].memory.weights, (10 * 100 + 100) * kMiB);
+  EXPECT_EQ(plan->stages[0].memory.kv, 10u * 4096 * 4096);
+  EXPECT_EQ(plan->stages[0].memory.scratch, 20 * kMiB);
+}
+
+TEST(PlannerTest, EqualWorkersGetEqualShares) {
+  const auto plan = PlanPlacement(Input(12, {Device("a", 1, 100000), Device("b", 1, 100000)}));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(Cuts(*plan), ElementsAre(6, 12));
+  EXPECT_EQ(plan->stages[0].name, "a");
+}
+
+TEST(PlannerTest, WorkerThatOnlySlowsDownIsLeftOut) {
+  const auto plan = PlanPlacement(Input(12, {Device("slow", 0.1, 100000), Device("fast", 1, 100000)}));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->stages.size(), 1u);
+  EXPECT_EQ(plan->stages[0].name, "fast");
+  EXPECT_THAT(plan->unused, ElementsAre("slow"));
+}
+
+TEST(PlannerTest, MinStagesGivesEveryWorkerALayer) {
+  PlanInput input = Input(12, {Device("slow", 0.1, 100000), Device("fast", 1, 100000)});
+  input.min_stages = 2;
+  const auto plan = PlanPlacement(input);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->stages.size(), 2u);
+  for (const StagePlan& stage : plan->stages) {
+    EXPECT_EQ(stage.end_layer - stage.first_layer, stage.name == "slow" ? 1 : 11);
+  }
+  EXPECT_THAT(plan->unused, IsEmpty());
+}
+
+TEST(PlannerTest, MinStagesIsGivenUpWhereLayersAreTooFew) {
+  PlanInput input = Input(1, {Device("a", 1, 100000), Device("b", 1, 100000)});
+  input.min_stages = 2;
+  const auto plan = PlanPlacement(input);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->stages.size(), 1u);
+}
+
+TEST(PlannerTest, MinStagesIsGivenUpWhereOnlyOneWorkerHasRoom) {
+  PlanInput input = Input(4, {Device("a", 1, 100000), Device("tiny", 1, 50)});
+  input.min_stages = 2;
+  const auto plan = PlanPlacement(input);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->stages.size(), 1u);
+  EXPECT_EQ(plan->stages[0].name, "a");
+}
+
+TEST(PlannerTest, MemoryForcesASplit) {
+  // 12 layers of 104 MiB with the KV of one context; a has room for 8 of them, b for the rest.
+  const auto plan = PlanPlacement(Input(12, {Device("a", 1, 1000), Device("b", 0.5, 1000)}));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->stages.size(), 2u);
+  for (const StagePlan& stage : plan->stages) EXPECT_LE(stage.memory.total(), stage.memory_bytes);
+}
+
+TEST(PlannerTest, KvPagesShrinkToFitButNotBelowOneContext) {
+  // Weights and scratch take 1120 MiB; a context takes 40 MiB.
+  const auto two = PlanPlacement(Input(10, {Device("a", 1, 1120 + 80)}));
+  ASSERT_TRUE(two.ok()) << two.status();
+  EXPECT_EQ(two->num_pages, 2 * 1024 / 32);
+  const auto one = PlanPlacement(Input(10, {Device("a", 1, 1120 + 40)}));
+  ASSERT_TRUE(one.ok()) << one.status();
+  EXPECT_EQ(one->num_pages, 1024 / 32);
+  EXPECT_EQ(PlanPlacement(Input(10, {Device("a", 1, 1120 + 39)})).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST(PlannerTest, WhatDoesNotFitIsRefusedWithTheNumbers) {
+  const auto plan = PlanPlacement(Input(40, {Device("a", 1, 1024), Device("b", 1, 2048)}));
+  EXPECT_EQ(plan.status().code(), absl::StatusCode::kResourceExhausted);
+  const std::string message(plan.status().message());
+  EXPECT_THAT(message,
+              HasSubstr("needs 4.18 GiB (weights 4.00 GiB, KV pages of one context of 1024 tokens 160.00 MiB"));
+  EXPECT_THAT(message, HasSubstr("offer 3.00 GiB: a 1.00 GiB, b 2.00 GiB"));
+}
+
+TEST(PlannerTest, ImpossibleMeasuresAreRefused) {
+  EXPECT_EQ(PlanPlacement(Input(4, {})).status().code(), absl::StatusCode::kInvalidArgument);
+  const auto plan = PlanPlacement(Input(4, {Device("a", 1, 1000), Device("broken", 0, 1000)}));
+  EXPECT_EQ(plan.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(plan.status().message()), HasSubstr("\"broken\""));
+  PlanInput nan = Input(4, {Device("a", 1, 1000)});
+  nan.devices[0].int8_macs = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_EQ(PlanPlacement(nan).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(PlannerTest, OrderChangesWhenTheHeadFitsOnlyElsewhere) {
+  // b has no room for the head, which is with the last layers; so b must come first.
+  PlanInput input = Input(12, {Device("a", 1, 1300), Device("b", 1, 700)});
+  input.cost.head = {600 * kMiB, 1};
+  input.max_sequences = 1;
+  const auto plan = PlanPlacement(input);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->stages.size(), 2u);
+  EXPECT_EQ(plan->stages[0].name, "b");
+}
+
+// Every cut of the layers over the devices in order, by recursion.
+void TryAllCuts(const CostModel& costs, const std::vector<int32_t>& order, const CutLimits& limits, size_t worker,
+                int32_t layer, int32_t used, double seconds, double* best) {
+  if (layer == costs.layers()) {
+    if (used >= limits.min_stages) *best = std::min(*best, seconds);
+    return;
+  }
+  if (worker == order.size()) return;
+  TryAllCuts(costs, order, limits, worker + 1, layer, used, seconds, best);
+  for (int32_t end = layer + 1; end <= costs.layers(); ++end) {
+    if (!costs.Fits(order[worker], layer, end, limits.num_pages)) continue;
+    if (costs.ChunkSeconds(order[worker], layer, end) > limits.max_chunk_s) continue;
+    const double hop = layer == 0 ? 0 : costs.DecodeHopSeconds();
+    TryAllCuts(costs, order, limits, worker + 1, end, used + 1,
+               seconds + hop + costs.DecodeSeconds(order[worker], layer, end), best);
+  }
+}
+
+TEST(PlannerTest, SearchFindsWhatTryingEveryCutFinds) {
+  std::mt19937 random(1);
+  const auto pick = [&random](double low, double high) {
+    return std::uniform_real_distribution<double>(low, high)(random);
+  };
+  int possible = 0;
+  for (int trial = 0; trial < 300; ++trial) {
+    const int32_t layers = static_cast<int32_t>(pick(1, 8)), workers = static_cast<int32_t>(pick(1, 5));
+    std::vector<PlanDevice> devices;
+    std::vector<int32_t> order;
+    for (int32_t i = 0; i < workers; ++i) {
+      devices.push_back(Device("w", pick(0.1, 2), static_cast<uint64_t>(pick(100, 900))));
+      order.push_back(i);
+    }
+    PlanInput input = Input(layers, devices);
+    for (engine::PartCost& layer : input.cost.layers) layer.weight_bytes = static_cast<uint64_t>(pick(10, 200)) * kMiB;
+    const CostModel costs(input);
+    const CutLimits limits = {32, static_cast<int32_t>(pick(1, 3.9)), trial % 2 == 0 ? 2.0 : pick(0.5, 5)};
+    double best = std::numeric_limits<double>::infinity();
+    TryAllCuts(costs, order, limits, 0, 0, 0, 0, &best);
+    const auto cut = FindFastestCut(costs, order, limits);
+    ASSERT_EQ(cut.has_value(), !std::isinf(best)) << "trial " << trial;
+    if (!cut) continue;
+    ++possible;
+    EXPECT_NEAR(cut->decode_s, best, best * 1e-12);
+    // The ranges are what the time was computed of.
+    double seconds = 0;
+    int32_t layer = 0;
+    for (const CutRange& range : cut->ranges) {
+      EXPECT_EQ(range.first_layer, layer);
+      seconds += (layer == 0 ? 0 : costs.DecodeHopSeconds()) +
+                 costs.DecodeSeconds(range.device, range.first_layer, range.end_layer);
+      layer = range.end_layer;
+    }
+    EXPECT_EQ(layer, layers);
+    EXPECT_NEAR(seconds, cut->decode_s, best * 1e-12);
+  }
+  EXPECT_GT(possible, 50);
+}
+
+// Over all orders and cuts: no placement decodes faster than the slack allows, and of those within it none has a faster
+// slowest stage.
+TEST(PlannerTest, PlanIsAsGoodAsAnyPlacement) {
+  std::mt19937 random(2);
+  const auto pick = [&random](double low, double high) {
+    return std::uniform_real_distribution<double>(low, high)(random);
+  };
+  for (int trial = 0; trial < 60; ++trial) {
+    std::vector<PlanDevice> devices;
+    for (int i = 0; i < 3; ++i) devices.push_back(Device(std::string(1, 'a' + i), pick(0.5, 2), 2000));
+    PlanInput input = Input(6, devices);
+    input.max_sequences = 1;
+    const CostModel costs(input);
+    const auto plan = PlanPlacement(input);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    double slowest = 0;
+    for (const StagePlan& stage : plan->stages) slowest = std::max(slowest, stage.chunk_s);
+    const double decode_s = 1 / plan->decode_tokens_per_s - 2 * input.link.latency_s;
+
+    double best = std::numeric_limits<double>::infinity();
+    std::vector<int32_t> order = {0, 1, 2};
+    const auto over_orders = [&](double max_chunk_s) {
+      double least = std::numeric_limits<double>::infinity();
+      std::sort(order.begin(), order.end());
+      do {
+        TryAllCuts(costs, order, {plan->num_pages, 1, max_chunk_s}, 0, 0, 0, 0, &least);
+      } while (std::next_permutation(order.begin(), order.end()));
+      return least;
+    };
+    best = over_orders(std::numeric_limits<double>::infinity());
+    EXPECT_LE(decode_s, best * (1 + kDecodeSlack) * (1 + 1e-9));
+    EXPECT_GT(over_orders(slowest * 0.999), best * (1 + kDecodeSlack)) << "a better balanced one was missed";
+  }
+}
+
+TEST(PlannerTest, WorthMovingOnlyForAClearGain) {
+  Plan now, next;
+  now.decode_tokens_per_s = 10;
+  now.prefill_tokens_per_s = 100;
+  next = now;
+  EXPECT_FALSE(IsWorthMoving(now, next));
+  next.decode_tokens_per_s = 10.9;
+  EXPECT_FALSE(IsWorthMoving(now, next));
+  next.decode_tokens_per_s = 11.1;
+  EXPECT_TRUE(IsWorthMoving(now, next));
+  next.decode_tokens_per_s = 9.5;
+  next.prefill_tokens_per_s = 190;
+  EXPECT_TRUE(IsWorthMoving(now, next));
+  next.decode_tokens_per_s = 8;
+  EXPECT_FALSE(IsWorthMoving(now, next));
+}
+
+TEST(PlannerTest, TableShowsLayersMemoryAndPrediction) {
+  PlanInput input = Input(12, {Device("left", 1, 100000), Device("right", 1, 100000), Device("old", 0.01, 1000)});
+  const auto plan = PlanPlacement(input);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const std::string text = FormatPlan(*plan);
+  EXPECT_THAT(text, HasSubstr("left    0-5"));
+  EXPECT_THAT(text, HasSubstr("right   6-11"));
+  EXPECT_THAT(text, HasSubstr("650.00 MiB"));
+  EXPECT_THAT(text, HasSubstr("128 of 32 tokens, enough for 4.0 contexts of 1024 tokens"));
+  EXPECT_THAT(text, HasSubstr("without layers (faster so): old"));
+}
+
+TEST(PlannerTest, InputFromAModelFile) {
+  tandem::testing::TinyModelShape shape;
+  shape.layers = 3;
+  const auto tiny = tandem::testing::ParseTinyModel(shape);
+  const auto spec = engine::ReadModelSpec(*tiny.file);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  PlanOptions options;
+  options.min_stages = 2;
+  const auto input = MakePlanInput(*tiny.file, *spec, options, {Device("a", 1, 100), Device("b", 1, 100)});
+  ASSERT_TRUE(input.ok()) << input.status();
+  EXPECT_EQ(input->context, shape.context) << "the model's, being below the default";
+  EXPECT_EQ(input->kv_bytes_per_token_layer, 2u * shape.kv_heads * shape.head_dim * 2);
+  const auto plan = PlanPlacement(*input);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->stages.size(), 2u);
+
+  // What was planned is what the engine says it will hold.
+  for (const StagePlan& stage : plan->stages) {
+    engine::StageOptions stage_options;
+    stage_options.first_layer = stage.first_layer;
+    stage_options.end_layer = stage.end_layer;
+    stage_options.num_pages = plan->num_pages;
+    const auto memory = engine::EstimateStageMemory(*spec, *tiny.file, stage_options);
+    ASSERT_TRUE(memory.ok()) << memory.status();
+    EXPECT_EQ(stage.memory.weights, memory->weights);
+    EXPECT_EQ(stage.memory.kv, memory->kv);
+    EXPECT_GE(stage.memory.scratch, memory->scratch);
+  }
+
+  options.context = shape.context + 1;
+  EXPECT_EQ(MakePlanInput(*tiny.file, *spec, options, {}).status().code(), absl::StatusCode::kInvalidArgument);
+  options.context = 0;
+  for (const int32_t impossible : {0, -1, 2000}) {
+    PlanOptions wrong;
+    wrong.max_sequences = impossible;
+    EXPECT_EQ(MakePlanInput(*tiny.file, *spec, wrong, {}).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+  PlanOptions wrong;
+  wrong.page_tokens = 0;
+  EXPECT_EQ(MakePlanInput(*tiny.file, *spec, wrong, {}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(PlannerTest, ManyLayersOverManyWorkersArePlannedAtOnce) {
+  std::vector<PlanDevice> devices;
+  for (int i = 0; i < kMaxOrderedDevices; ++i) devices.push_back(Device(absl::StrCat("w", i), 1 + 0.1 * i, 2500));
+  const auto plan = PlanPlacement(Input(126, devices));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->stages.size(), devices.size());
+}
+
+}  // namespace
+}  // namespace tandem::coordinator
