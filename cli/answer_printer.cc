@@ -1,0 +1,67 @@
+#include "cli/answer_printer.h"
+
+#include <cstdio>
+
+#include "absl/strings/str_format.h"
+
+namespace tandem::cli {
+namespace {
+
+const char* ReasonText(v1::FinishReason reason) {
+  switch (reason) {
+    case v1::FINISH_REASON_STOP:
+      return "end of turn or stop string";
+    case v1::FINISH_REASON_LENGTH:
+      return "token limit";
+    case v1::FINISH_REASON_CONTEXT:
+      return "context full";
+    default:
+      return "unknown reason";
+  }
+}
+
+std::string Rate(uint32_t tokens, double seconds) {
+  return seconds > 0 && tokens > 0 ? absl::StrFormat("%.1f tokens/s", tokens / seconds) : std::string("- tokens/s");
+}
+
+}  // namespace
+
+void AnswerPrinter::Print(const v1::GenerateResponse& response) {
+  text_ += response.text();
+  if (mode_ == PrintMode::kIds) {
+    for (uint32_t id : response.ids()) {
+      std::printf(any_id_ ? " %u" : "%u", id);
+      any_id_ = true;
+    }
+  } else {
+    std::fputs(response.text().c_str(), stdout);
+    for (const v1::Logprobs& logprobs : response.logprobs()) {
+      std::fprintf(stderr, "\n  logprob %.4f;", logprobs.logprob());
+      for (const v1::TokenLogprob& top : logprobs.top()) std::fprintf(stderr, " %u:%.4f", top.token(), top.logprob());
+    }
+  }
+  std::fflush(stdout);
+  if (response.finish_reason() != v1::FINISH_REASON_UNSPECIFIED) {
+    Finish();
+    if (!quiet_) PrintClosingLine(response);
+  }
+}
+
+void AnswerPrinter::Finish() {
+  if (finished_) return;
+  finished_ = true;
+  if (any_id_ || !text_.empty()) std::putchar('\n');
+  std::fflush(stdout);
+}
+
+void AnswerPrinter::PrintClosingLine(const v1::GenerateResponse& last) const {
+  const v1::Usage& usage = last.usage();
+  // The first token comes with the prefill; decoding is what follows it.
+  const uint32_t decoded = usage.generated_tokens() > 0 ? usage.generated_tokens() - 1 : 0;
+  std::fprintf(stderr, "[prefill %u tokens, %s | decode %u tokens, %s | %s | seed %llu]\n", usage.prompt_tokens(),
+               Rate(usage.prompt_tokens(), last.timings().prefill_s()).c_str(), usage.generated_tokens(),
+               Rate(decoded, last.timings().decode_s()).c_str(), ReasonText(last.finish_reason()),
+               static_cast<unsigned long long>(usage.seed()));
+}
+
+}  // namespace tandem::cli

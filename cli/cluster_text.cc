@@ -1,0 +1,77 @@
+#include "cli/cluster_text.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace tandem::cli {
+namespace {
+
+const char* PhaseText(v1::Phase phase) {
+  switch (phase) {
+    case v1::PHASE_WAITING:
+      return "waiting";
+    case v1::PHASE_LOADING:
+      return "loading";
+    case v1::PHASE_SERVING:
+      return "serving";
+    default:
+      return "unknown";
+  }
+}
+
+std::string Progress(const v1::Worker& worker) {
+  if (worker.load_bytes_total() == 0) return "-";
+  if (worker.load_bytes_done() >= worker.load_bytes_total())
+    return worker.from_local_file() ? "local file" : "streamed";
+  return absl::StrFormat("%.0f %%", 100.0 * worker.load_bytes_done() / worker.load_bytes_total());
+}
+
+}  // namespace
+
+std::string FormatBytes(uint64_t bytes) {
+  const double value = static_cast<double>(bytes);
+  if (bytes >= uint64_t{1} << 30) return absl::StrFormat("%.2f GiB", value / (1 << 30));
+  if (bytes >= uint64_t{1} << 20) return absl::StrFormat("%.1f MiB", value / (1 << 20));
+  if (bytes >= uint64_t{1} << 10) return absl::StrFormat("%.1f KiB", value / (1 << 10));
+  return absl::StrFormat("%d B", bytes);
+}
+
+std::string FormatPlacement(const v1::Placement& placement) {
+  std::string text = absl::StrFormat("%-16s %-12s %12s %12s %12s %14s\n", "worker", "layers", "weights", "KV cache",
+                                     "scratch", "ms per token");
+  for (const v1::StagePlacement& stage : placement.stages()) {
+    absl::StrAppendFormat(&text, "%-16s %-12s %12s %12s %12s %14.3f\n", stage.worker(),
+                          absl::StrFormat("%d-%d", stage.first_layer(), static_cast<int>(stage.end_layer()) - 1),
+                          FormatBytes(stage.weight_bytes()), FormatBytes(stage.kv_bytes()),
+                          FormatBytes(stage.scratch_bytes()), stage.predicted_decode_s() * 1e3);
+  }
+  absl::StrAppendFormat(&text, "predicted: decode %.1f tokens/s, prefill %.1f tokens/s; KV pages %d of %d tokens\n",
+                        placement.predicted_decode_tokens_per_s(), placement.predicted_prefill_tokens_per_s(),
+                        placement.num_pages(), placement.page_tokens());
+  return text;
+}
+
+std::string FormatState(const v1::ClusterState& state) {
+  std::string text = absl::StrFormat("model    %s (%s)\nphase    %s%s%s\n", state.model().name(),
+                                     FormatBytes(state.model().file_bytes()), PhaseText(state.phase()),
+                                     state.detail().empty() ? "" : ": ", state.detail());
+  absl::StrAppendFormat(&text, "requests %d running, %d waiting; KV pages %d of %d used; up %d s\n\n", state.running(),
+                        state.waiting(), state.kv_pages_used(), state.kv_pages_total(), state.uptime_s());
+  if (state.workers().empty()) {
+    text += "no workers yet; on another machine: tandem join HOST:PORT\n";
+  } else {
+    absl::StrAppendFormat(&text, "%-16s %-22s %-8s %7s %10s %10s %12s %10s %-10s\n", "worker", "address", "ISA",
+                          "threads", "memory", "read GB/s", "int8 GMAC/s", "in use", "weights");
+  }
+  for (const v1::Worker& worker : state.workers()) {
+    const v1::Device& device = worker.device();
+    absl::StrAppendFormat(&text, "%-16s %-22s %-8s %7d %10s %10.1f %12.1f %10s %-10s\n", worker.name(),
+                          worker.address(), device.isa(), device.threads(), FormatBytes(device.memory_bytes()),
+                          device.memory_bandwidth() / 1e9, device.int8_macs() / 1e9, FormatBytes(worker.memory_used()),
+                          Progress(worker));
+  }
+  if (state.has_placement()) absl::StrAppend(&text, "\n", FormatPlacement(state.placement()));
+  return text;
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,36 @@
+// Sampling and limits as flags, shared by `generate` and `chat`.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "absl/status/status.h"
+#include "tandem/v1/generate.pb.h"
+
+namespace tandem::cli {
+
+struct GenerationFlags {
+  float temperature = 0.0f;
+  uint32_t top_k = 0;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  uint32_t penalty_window = 64;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> logit_bias;  // "ID=BIAS"
+  std::optional<uint32_t> max_tokens;
+  std::vector<std::string> stop;
+  bool ignore_end_of_turn = false;
+};
+void AddGenerationFlags(CLI::App& command, GenerationFlags* flags);
+// Fills sampling, max_tokens, stop and ignore_end_of_turn of `request`. Errors: kInvalidArgument (a --logit-bias that
+// is not ID=BIAS).
+absl::Status ApplyGenerationFlags(const GenerationFlags& flags, v1::GenerateRequest* request);
+
+}  // namespace tandem::cli

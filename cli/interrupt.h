@@ -1,0 +1,30 @@
+// Ctrl-C for commands that run until it, or that must stop what they began.
+#pragma once
+
+#include <functional>
+
+namespace tandem::cli {
+
+// From construction on SIGINT and SIGTERM do not end the process but set a flag; a second one ends it at once.
+// Construct before any thread is started, one a process.
+class Interrupt {
+ public:
+  Interrupt();
+  ~Interrupt();
+  Interrupt(const Interrupt&) = delete;
+  Interrupt& operator=(const Interrupt&) = delete;
+
+  bool requested() const;
+  // Blocks until the signal or until `wake` was called. True if it was the signal.
+  bool Wait();
+  void Wake();
+  // What to do at once (cancel a call): runs on the signal thread, or here if the signal came before. Replaces the
+  // callback set before, which does not run any more when this returns; {} clears it.
+  void OnInterrupt(std::function<void()> callback);
+
+ private:
+  struct State;
+  State* state_;
+};
+
+}  // namespace tandem::cli

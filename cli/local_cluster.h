@@ -1,0 +1,66 @@
+// A whole cluster inside this process: dispatcher, N step loops and in-memory links between them. The same coordinator
+// and worker code as on the network, without gRPC, placement and loading over the wire.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "cli/text_model.h"
+#include "coordinator/dispatcher.h"
+#include "coordinator/gateway/generation.h"
+#include "coordinator/served_model.h"
+#include "worker/step_loop.h"
+
+namespace tandem::cli {
+
+struct LocalClusterOptions {
+  std::string model_path;
+  int workers = 1;  // 1 to the number of layers, which are shared out evenly
+  int threads = 0;  // of each worker; 0: the cores shared out
+  engine::Isa isa = engine::Isa::kScalar;
+  engine::KvType kv_type = engine::KvType::kF16;
+  int32_t context = 0;    // 0: the model's, at most kDefaultContext
+  int32_t sequences = 1;  // KV pages for this many full contexts
+  int32_t max_step_tokens = 512;
+  bool show_progress = false;                           // a bar on standard error while loading, if that takes long
+  coordinator::DispatcherObserver* observer = nullptr;  // may be null; outlives the cluster
+};
+inline constexpr int32_t kDefaultContext = 4096;
+// Errors: kInvalidArgument, kFailedPrecondition (an ISA that is unknown or not this machine's).
+absl::StatusOr<LocalClusterOptions> LocalOptions(const TextModelFlags& flags);
+
+// Thread-safe: several threads may Generate at once.
+class LocalCluster : public TextModel {
+ public:
+  // Errors: those of ServedModel::Open and Stage::Load; kInvalidArgument (more workers than layers; a context beyond
+  // the model's).
+  static absl::StatusOr<std::unique_ptr<LocalCluster>> Create(const LocalClusterOptions& options);
+  ~LocalCluster() override;
+
+  absl::Status Generate(const v1::GenerateRequest& request, Interrupt& interrupt,
+                        const std::function<void(const v1::GenerateResponse&)>& on_response) override;
+  // One pass over `ids`: calls `on_row` with the logits [vocabulary] of each position, in order, on the dispatch
+  // thread.
+  absl::Status Logits(std::vector<int32_t> ids, const std::function<void(std::span<const float>)>& on_row);
+
+  const coordinator::ServedModel& model() const { return *model_; }
+  coordinator::Dispatcher& dispatcher() { return *dispatcher_; }
+  coordinator::Generator& generator() { return generator_; }
+
+ private:
+  LocalCluster(std::unique_ptr<coordinator::ServedModel> model, const LocalClusterOptions& options);
+  // Loads the stages and connects them.
+  absl::Status Start(const LocalClusterOptions& options);
+  absl::Status LoadStages(const LocalClusterOptions& options, int32_t context);
+
+  const std::unique_ptr<coordinator::ServedModel> model_;
+  const std::unique_ptr<coordinator::Dispatcher> dispatcher_;
+  coordinator::Generator generator_;
+  std::vector<std::unique_ptr<worker::StepLoop>> loops_;
+};
+
+}  // namespace tandem::cli

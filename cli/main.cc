@@ -1,0 +1,42 @@
+// The `tandem` command: everything a person does with Tandem.
+#include <cstdio>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/command.h"
+#include "proto/support/channel.h"
+
+int main(int argc, char** argv) {
+  using namespace tandem::cli;  // NOLINT: the commands of this program
+  tandem::proto_support::PrepareGrpc();
+
+  CLI::App app{"Tandem runs one large quantised language model on several ordinary computers.", "tandem"};
+  app.set_version_flag("--version", "tandem " TANDEM_VERSION);
+  app.set_config("--config", "", "Read flags from a TOML file; flags on the command line win");
+  app.require_subcommand(1);
+  app.footer(
+      "Two machines:  tandem up MODEL.gguf --listen 0.0.0.0:7070 --insecure   prints the line for the other one.\n"
+      "One machine:   tandem generate --model MODEL.gguf --local 2 \"Once upon a time\"\n"
+      "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage, 130 interrupted.");
+
+  Action action;
+  AddGenerate(app, &action);
+  AddChat(app, &action);
+  AddStatus(app, &action);
+  AddInspect(app, &action);
+  AddTokenize(app, &action);
+  AddLogits(app, &action);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+
+  const absl::Status status = action();
+  if (status.ok()) return kExitOk;
+  if (absl::IsCancelled(status)) return kExitInterrupted;
+  std::fprintf(stderr, "tandem: %s\n", std::string(status.message()).c_str());
+  return absl::IsOutOfRange(status) ? kExitUsage : kExitFailure;
+}

@@ -1,0 +1,76 @@
+#include "cli/remote_model.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/support/channel.h"
+#include "proto/support/status_convert.h"
+
+namespace tandem::cli {
+namespace {
+
+// A control call that takes longer is stuck: the server answers these from memory.
+constexpr std::chrono::seconds kControlDeadline{10};
+
+absl::Status Explain(const grpc::Status& status, const std::string& server) {
+  absl::Status converted = proto_support::FromGrpc(status);
+  const std::string message(converted.message());
+  // gRPC's own words for a refused connection do not say what to do.
+  if (absl::IsUnavailable(converted) &&
+      (message.find("connect") != std::string::npos || message.find("DNS") != std::string::npos)) {
+    return absl::UnavailableError(
+        absl::StrCat("no coordinator answers at ", server, " (", message,
+                     "); start one with `tandem up MODEL.gguf`, or name another with --server"));
+  }
+  return converted;
+}
+
+template <typename Stub, typename Request, typename Response>
+absl::StatusOr<Response> Call(Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                              const Request& request, const std::string& server) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kControlDeadline);
+  Response response;
+  if (grpc::Status status = (stub.*method)(&context, request, &response); !status.ok()) return Explain(status, server);
+  return response;
+}
+
+}  // namespace
+
+RemoteModel::RemoteModel(const std::string& server, std::string model)
+    : server_(server), model_(std::move(model)), stub_(v1::Tandem::NewStub(proto_support::MakeChannel(server))) {}
+
+absl::Status RemoteModel::Generate(const v1::GenerateRequest& request, Interrupt& interrupt,
+                                   const std::function<void(const v1::GenerateResponse&)>& on_response) {
+  v1::GenerateRequest named = request;
+  named.set_model(model_);
+  grpc::ClientContext context;
+  interrupt.OnInterrupt([&context] { context.TryCancel(); });
+  std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader = stub_->Generate(&context, named);
+  v1::GenerateResponse response;
+  while (reader->Read(&response)) on_response(response);
+  const grpc::Status status = reader->Finish();
+  interrupt.OnInterrupt({});
+  if (interrupt.requested()) return absl::CancelledError("interrupted");
+  return status.ok() ? absl::OkStatus() : Explain(status, server_);
+}
+
+absl::StatusOr<v1::ClusterState> FetchState(const std::string& server) {
+  auto stub = v1::Cluster::NewStub(proto_support::MakeChannel(server));
+  return Call(*stub, &v1::Cluster::Stub::GetState, v1::GetStateRequest(), server);
+}
+
+absl::StatusOr<v1::Placement> FetchPlan(const std::string& server, uint32_t context) {
+  auto stub = v1::Cluster::NewStub(proto_support::MakeChannel(server));
+  v1::PlanRequest request;
+  request.set_context(context);
+  return Call(*stub, &v1::Cluster::Stub::Plan, request, server);
+}
+
+absl::StatusOr<v1::TokenizeResponse> RemoteTokenize(const std::string& server, const v1::TokenizeRequest& request) {
+  auto stub = v1::Tandem::NewStub(proto_support::MakeChannel(server));
+  return Call(*stub, &v1::Tandem::Stub::Tokenize, request, server);
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,31 @@
+// A cluster seen by a client: stubs of the services with errors turned into Status.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "cli/text_model.h"
+#include "tandem/v1/cluster.grpc.pb.h"
+#include "tandem/v1/generate.grpc.pb.h"
+
+namespace tandem::cli {
+
+// Thread-compatible. `server` is host:port; nothing is sent until the first call.
+class RemoteModel : public TextModel {
+ public:
+  RemoteModel(const std::string& server, std::string model);
+  absl::Status Generate(const v1::GenerateRequest& request, Interrupt& interrupt,
+                        const std::function<void(const v1::GenerateResponse&)>& on_response) override;
+
+ private:
+  const std::string server_, model_;
+  std::unique_ptr<v1::Tandem::Stub> stub_;
+};
+
+// Errors: kUnavailable naming the server and what to check, else what the server answered.
+absl::StatusOr<v1::ClusterState> FetchState(const std::string& server);
+absl::StatusOr<v1::Placement> FetchPlan(const std::string& server, uint32_t context);
+absl::StatusOr<v1::TokenizeResponse> RemoteTokenize(const std::string& server, const v1::TokenizeRequest& request);
+
+}  // namespace tandem::cli

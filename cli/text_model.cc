@@ -1,0 +1,44 @@
+#include "cli/text_model.h"
+
+#include "cli/local_cluster.h"
+#include "cli/remote_model.h"
+#include "engine/base/status_macros.h"
+
+namespace tandem::cli {
+
+void AddTextModelFlags(CLI::App& command, TextModelFlags* flags) {
+  CLI::Option* server = command.add_option("--server", flags->server, "Coordinator, host:port")->capture_default_str();
+  CLI::Option* model = command.add_option(
+      "--model", flags->model, "With --local: the GGUF file. Else: name of the model, if not the one served");
+  CLI::Option* local =
+      command.add_option("--local", flags->local, "Run N workers inside this process instead of asking a server")
+          ->check(CLI::PositiveNumber)
+          ->excludes(server)
+          ->needs(model);
+  AddLocalClusterFlags(command, flags, local);
+}
+
+void AddLocalClusterFlags(CLI::App& command, TextModelFlags* flags, CLI::Option* local) {
+  const std::string group = "With --local";
+  for (CLI::Option* option : {
+           command.add_option("--threads", flags->threads, "Threads of each worker; default: the cores shared out")
+               ->check(CLI::PositiveNumber),
+           command.add_option("--cpu-isa", flags->cpu_isa, "auto, scalar, avx2 or avx512")->capture_default_str(),
+           command.add_option("--kv", flags->kv, "Type of the KV cache: f16 or f32")
+               ->check(CLI::IsMember({"f16", "f32"}))
+               ->capture_default_str(),
+           command.add_option("--context", flags->context, "Tokens of context; default: the model's, at most 4096")
+               ->check(CLI::PositiveNumber),
+       }) {
+    option->group(group);
+    if (local != nullptr) option->needs(local);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<TextModel>> OpenTextModel(const TextModelFlags& flags) {
+  if (flags.local == 0) return std::make_unique<RemoteModel>(flags.server, flags.model);
+  TANDEM_ASSIGN_OR_RETURN(const LocalClusterOptions options, LocalOptions(flags));
+  return LocalCluster::Create(options);
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,44 @@
+// Where a command gets its text from: a cluster over gRPC, or an embedded one in this process. Both speak v1 requests
+// and responses.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cli/interrupt.h"
+#include "tandem/v1/generate.pb.h"
+
+namespace tandem::cli {
+
+// One answer at a time; used by one thread.
+class TextModel {
+ public:
+  virtual ~TextModel() = default;
+  // Calls `on_response` for each response in order and returns when the answer has ended. Ctrl-C on `interrupt` cancels
+  // it and gives kCancelled.
+  virtual absl::Status Generate(const v1::GenerateRequest& request, Interrupt& interrupt,
+                                const std::function<void(const v1::GenerateResponse&)>& on_response) = 0;
+};
+
+// The flags that choose between the two, shared by `generate` and `chat`.
+struct TextModelFlags {
+  std::string server = "127.0.0.1:7070";
+  std::string model;  // a file with --local, else a name
+  int local = 0;      // workers of the embedded cluster; 0: use `server`
+  int threads = 0;
+  std::string cpu_isa = "auto";
+  std::string kv = "f16";
+  int context = 0;
+};
+void AddTextModelFlags(CLI::App& command, TextModelFlags* flags);
+// The part of them that describes the embedded cluster, for commands that have no other; `local` (may be null) is the
+// option they depend on.
+void AddLocalClusterFlags(CLI::App& command, TextModelFlags* flags, CLI::Option* local);
+absl::StatusOr<std::unique_ptr<TextModel>> OpenTextModel(const TextModelFlags& flags);
+
+}  // namespace tandem::cli
