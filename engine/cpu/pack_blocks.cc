@@ -59,8 +59,7 @@ void PackQ4_K(const std::byte* const* rows, std::byte* out) {
 void PackQ6_K(const std::byte* const* rows, std::byte* out) {
   std::memset(out, 0, kRowGroup * 210);
   std::byte* scales = out + 2 * kRowGroup;
-  std::byte* low = scales + 16 * kRowGroup;
-  std::byte* high = low + 128 * kRowGroup;
+  std::byte* vectors = scales + 16 * kRowGroup;
   for (int lane = 0; lane < kRowGroup; ++lane) {
     const std::byte* in = rows[lane];
     if (in == nullptr) continue;
@@ -77,8 +76,10 @@ void PackQ6_K(const std::byte* const* rows, std::byte* out) {
       const int nibble = ql[64 * half + 32 * (quarter % 2) + i] >> (4 * (quarter / 2)) & 15;
       const int pair = qh[32 * half + i] >> (2 * quarter) & 3;
       const int unit = e / 4;
-      low[(unit % 32 * kRowGroup + lane) * 4 + e % 4] |= static_cast<std::byte>(nibble << (4 * (unit / 32)));
-      high[(unit % 16 * kRowGroup + lane) * 4 + e % 4] |= static_cast<std::byte>(pair << (2 * (unit / 16)));
+      const int low = 3 * (unit % 16) + unit / 16 % 2;
+      const int top = 3 * (unit % 16) + 2;
+      vectors[(low * kRowGroup + lane) * 4 + e % 4] |= static_cast<std::byte>(nibble << (4 * (unit / 32)));
+      vectors[(top * kRowGroup + lane) * 4 + e % 4] |= static_cast<std::byte>(pair << (2 * (unit / 16)));
     }
   }
 }

@@ -9,10 +9,9 @@
 //   Q4_K       256 elements: f16 d x16 | f16 dmin x16 | u8 scale[8 sub-blocks] x16 | u8 min[8] x16 |
 //                            32 vectors u8[16 rows][4]: vector 8c+u has in its low nibbles elements 64c+4u.. and in its
 //                            high nibbles 64c+32+4u..
-//   Q6_K       256 elements: f16 d x16 | i8 scale[16 sub-blocks] x16 |
-//                            32 vectors u8[16][4] of low nibbles: vector v = unit v (low), unit v+32 (high), unit = 4
-//                            elements | 16 vectors u8[16][4] of top bit pairs: vector t = units t, t+16, t+32, t+48
-//                            from the low bits up
+//   Q6_K       256 elements: f16 d x16 | i8 scale[16 sub-blocks] x16 | 16 triples of vectors u8[16 rows][4]. Triple t:
+//                            low nibbles of unit t (low) and t + 32 (high) | of t + 16 and t + 48 | top bit pairs of
+//                            units t, t + 16, t + 32, t + 48 from the low bits up. Unit u = elements 4u..4u + 3.
 //
 // A unit's 4 elements of one row are adjacent bytes, the operand shape of the 4-way int8 dot product instructions.
 #pragma once

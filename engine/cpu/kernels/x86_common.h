@@ -21,17 +21,21 @@ inline int32_t LoadInt32(const void* p) {
 inline __m128i Load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 inline __m256i Load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
-// Runs Kernel::Run<n>(args, group, row) over all groups and rows, n = kMax, ... 2, 1 rows of activations at a time, so
-// that unpacked weights are used n times. The number has no influence on the bits of a result.
-template <typename Kernel, int kMax>
+// Runs Kernel::Run<kGroups, n>(args, group, row) over all rows of activations from `row` on, n = kMaxRows, ... 2, 1 at
+// a time, so that unpacked weights are used n times.
+template <typename Kernel, int kGroups, int kMaxRows>
 inline void RunRows(const MatMulArgs& args, int64_t group, int row) {
-  for (; row + kMax <= args.rows; row += kMax) Kernel::template Run<kMax>(args, group, row);
-  if constexpr (kMax > 1) RunRows<Kernel, kMax / 2>(args, group, row);
+  for (; row + kMaxRows <= args.rows; row += kMaxRows) Kernel::template Run<kGroups, kMaxRows>(args, group, row);
+  if constexpr (kMaxRows > 1) RunRows<Kernel, kGroups, kMaxRows / 2>(args, group, row);
 }
 
-template <typename Kernel, int kMax>
+// The same over the groups of `args`, kMaxGroups at a time, so that loaded activations are used so often. Neither
+// number has any influence on the bits of a result.
+template <typename Kernel, int kMaxGroups, int kMaxRows>
 inline void RunGroups(const MatMulArgs& args) {
-  for (int64_t g = args.group_begin; g < args.group_end; ++g) RunRows<Kernel, kMax>(args, g, 0);
+  int64_t g = args.group_begin;
+  for (; g + kMaxGroups <= args.group_end; g += kMaxGroups) RunRows<Kernel, kMaxGroups, kMaxRows>(args, g, 0);
+  for (; g < args.group_end; ++g) RunRows<Kernel, 1, kMaxRows>(args, g, 0);
 }
 
 // The sums of 16 q as int16 pairs, the operand of a madd with pairs of sub-block scales: pairs[i] = sums 2i, 2i + 1.

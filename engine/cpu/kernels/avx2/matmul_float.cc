@@ -19,8 +19,9 @@ struct LoadF16 {
 
 template <typename Loader>
 struct MatMulFloat {
-  template <int kRows>
+  template <int kGroups, int kRows>
   static void Run(const MatMulArgs& args, int64_t group, int row) {
+    static_assert(kGroups == 1);
     const int64_t cols = args.weights.cols;
     const std::byte* w = args.weights.data + group * args.weights.group_bytes;
     const float* x = args.x.f32 + row * cols;
@@ -39,7 +40,7 @@ struct MatMulFloat {
 
 }  // namespace
 
-void MatMulF32(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF32>, 4>(args); }
-void MatMulF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF16>, 4>(args); }
+void MatMulF32(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF32>, 1, 4>(args); }
+void MatMulF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF16>, 1, 4>(args); }
 
 }  // namespace tandem::engine::avx2

@@ -59,8 +59,9 @@ inline __m256i ScaledMins(const uint8_t* mins, const int32_t (&sum_pairs)[4]) {
 }
 
 struct MatMulQ4_KKernel {
-  template <int kRows>
+  template <int kGroups, int kRows>
   static void Run(const MatMulArgs& args, int64_t group, int row) {
+    static_assert(kGroups == 1);
     const int64_t cols = args.weights.cols;
     const int64_t blocks = cols / kBlock;
     const std::byte* block = args.weights.data + group * args.weights.group_bytes;
@@ -95,6 +96,6 @@ struct MatMulQ4_KKernel {
 
 }  // namespace
 
-void MatMulQ4_K(const MatMulArgs& args) { RunGroups<MatMulQ4_KKernel, 4>(args); }
+void MatMulQ4_K(const MatMulArgs& args) { RunGroups<MatMulQ4_KKernel, 1, 4>(args); }
 
 }  // namespace tandem::engine::avx2

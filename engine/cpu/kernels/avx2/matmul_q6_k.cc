@@ -28,19 +28,19 @@ inline __m256i ScaledSums(const int8_t* scales, const int32_t (&sum_pairs)[8]) {
 
 // Sum over j of scale_j * dot of q and x, q = 0..63, for 8 rows of the group and kRows rows of x.
 template <int kRows>
-inline void ScaledDots(const int8_t* scales, const uint8_t* low, const uint8_t* high, const int8_t* x, int64_t x_stride,
+inline void ScaledDots(const int8_t* scales, const uint8_t* w, const int8_t* x, int64_t x_stride,
                        __m256i (&sum)[kRows]) {
   const __m256i nibble = _mm256_set1_epi8(15);
   const __m256i pair = _mm256_set1_epi8(0x30);
   for (int r = 0; r < kRows; ++r) sum[r] = _mm256_setzero_si256();
-  // Vectors t and t + 1 together: 4 products of at most 63 * 127 fit an int16. Units t + 16 s are in sub-block
+  // Triples t and t + 1 together: 4 products of at most 63 * 127 fit an int16. Units t + 16 s are in sub-block
   // t / 4 + 4 s.
   for (int t = 0; t < 16; t += 2) {
     __m256i dot[kRows][4] = {};
     for (int v = t; v < t + 2; ++v) {
-      const __m256i low0 = Load256(low + v * 64);
-      const __m256i low1 = Load256(low + (v + 16) * 64);
-      const __m256i top = Load256(high + v * 64);
+      const __m256i low0 = Load256(w + 3 * v * 64);
+      const __m256i low1 = Load256(w + (3 * v + 1) * 64);
+      const __m256i top = Load256(w + (3 * v + 2) * 64);
       const __m256i q[4] = {
           _mm256_or_si256(_mm256_and_si256(low0, nibble), _mm256_and_si256(_mm256_slli_epi16(top, 4), pair)),
           _mm256_or_si256(_mm256_and_si256(low1, nibble), _mm256_and_si256(_mm256_slli_epi16(top, 2), pair)),
@@ -62,8 +62,9 @@ inline void ScaledDots(const int8_t* scales, const uint8_t* low, const uint8_t* 
 }
 
 struct MatMulQ6_KKernel {
-  template <int kRows>
+  template <int kGroups, int kRows>
   static void Run(const MatMulArgs& args, int64_t group, int row) {
+    static_assert(kGroups == 1);
     const int64_t cols = args.weights.cols;
     const int64_t blocks = cols / kBlock;
     const std::byte* block = args.weights.data + group * args.weights.group_bytes;
@@ -75,13 +76,12 @@ struct MatMulQ6_KKernel {
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += kBlock / 16) {
       const Float16Rows d = LoadHalves(block);
       const int8_t* scales = reinterpret_cast<const int8_t*>(block + 2 * kRowGroup);
-      const uint8_t* low = reinterpret_cast<const uint8_t*>(scales + kSubBlocks * kRowGroup);
-      const uint8_t* high = low + kBlock / 2 * kRowGroup;
+      const uint8_t* w = reinterpret_cast<const uint8_t*>(scales + kSubBlocks * kRowGroup);
       int32_t sum_pairs[kRows][8];
       for (int r = 0; r < kRows; ++r) PackSumPairs(sum16 + r * (cols / 16), sum_pairs[r]);
       for (int h = 0; h < 2; ++h) {
         __m256i dots[kRows];
-        ScaledDots<kRows>(scales + 8 * h, low + 32 * h, high + 32 * h, x, cols, dots);
+        ScaledDots<kRows>(scales + 8 * h, w + 32 * h, x, cols, dots);
         for (int r = 0; r < kRows; ++r) {
           const __m256i offset = _mm256_slli_epi32(ScaledSums(scales + 8 * h, sum_pairs[r]), 5);
           const __m256 sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(dots[r], offset));
@@ -96,6 +96,6 @@ struct MatMulQ6_KKernel {
 
 }  // namespace
 
-void MatMulQ6_K(const MatMulArgs& args) { RunGroups<MatMulQ6_KKernel, 2>(args); }
+void MatMulQ6_K(const MatMulArgs& args) { RunGroups<MatMulQ6_KKernel, 1, 2>(args); }
 
 }  // namespace tandem::engine::avx2

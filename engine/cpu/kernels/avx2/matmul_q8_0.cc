@@ -5,8 +5,9 @@ namespace tandem::engine::avx2 {
 namespace {
 
 struct MatMulQ8_0Kernel {
-  template <int kRows>
+  template <int kGroups, int kRows>
   static void Run(const MatMulArgs& args, int64_t group, int row) {
+    static_assert(kGroups == 1);
     constexpr int kBlock = 32;
     constexpr int kBlockBytes = kRowGroup * (2 + kBlock);
     const int64_t cols = args.weights.cols;
@@ -46,6 +47,6 @@ struct MatMulQ8_0Kernel {
 
 }  // namespace
 
-void MatMulQ8_0(const MatMulArgs& args) { RunGroups<MatMulQ8_0Kernel, 4>(args); }
+void MatMulQ8_0(const MatMulArgs& args) { RunGroups<MatMulQ8_0Kernel, 1, 4>(args); }
 
 }  // namespace tandem::engine::avx2

@@ -16,24 +16,33 @@ struct LoadF16 {
 
 template <typename Loader>
 struct MatMulFloat {
-  template <int kRows>
+  template <int kGroups, int kRows>
   static void Run(const MatMulArgs& args, int64_t group, int row) {
     const int64_t cols = args.weights.cols;
-    const std::byte* w = args.weights.data + group * args.weights.group_bytes;
+    const int64_t group_bytes = static_cast<int64_t>(args.weights.group_bytes);
+    const std::byte* w = args.weights.data + group * group_bytes;
     const float* x = args.x.f32 + row * cols;
-    __m512 acc[kRows];
-    for (int r = 0; r < kRows; ++r) acc[r] = _mm512_setzero_ps();
-    for (int64_t k = 0; k < cols; ++k, w += kRowGroup * Loader::kBytes) {
-      const __m512 values = Loader::Load(w);
-      for (int r = 0; r < kRows; ++r) acc[r] = _mm512_fmadd_ps(values, _mm512_set1_ps(x[r * cols + k]), acc[r]);
+    __m512 acc[kGroups][kRows];
+    for (int g = 0; g < kGroups; ++g) {
+      for (int r = 0; r < kRows; ++r) acc[g][r] = _mm512_setzero_ps();
     }
-    for (int r = 0; r < kRows; ++r) StoreGroup(args, group, row + r, acc[r]);
+    for (int64_t k = 0; k < cols; ++k, w += kRowGroup * Loader::kBytes) {
+      __m512 values[kGroups];
+      for (int g = 0; g < kGroups; ++g) values[g] = Loader::Load(w + g * group_bytes);
+      for (int r = 0; r < kRows; ++r) {
+        const __m512 xk = _mm512_set1_ps(x[r * cols + k]);
+        for (int g = 0; g < kGroups; ++g) acc[g][r] = _mm512_fmadd_ps(values[g], xk, acc[g][r]);
+      }
+    }
+    for (int g = 0; g < kGroups; ++g) {
+      for (int r = 0; r < kRows; ++r) StoreGroup(args, group + g, row + r, acc[g][r]);
+    }
   }
 };
 
 }  // namespace
 
-void MatMulF32(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF32>, 8>(args); }
-void MatMulF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF16>, 8>(args); }
+void MatMulF32(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF32>, 2, 8>(args); }
+void MatMulF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF16>, 2, 8>(args); }
 
 }  // namespace tandem::engine::avx512

@@ -44,8 +44,9 @@ inline __m512i MinPairs(const uint8_t* mins, int i) {
 }
 
 struct MatMulQ4_KKernel {
-  template <int kRows>
+  template <int kGroups, int kRows>
   static void Run(const MatMulArgs& args, int64_t group, int row) {
+    static_assert(kGroups == 1);
     const int64_t cols = args.weights.cols;
     const int64_t blocks = cols / kBlock;
     const std::byte* block = args.weights.data + group * args.weights.group_bytes;
@@ -82,6 +83,6 @@ struct MatMulQ4_KKernel {
 
 }  // namespace
 
-void MatMulQ4_K(const MatMulArgs& args) { RunGroups<MatMulQ4_KKernel, 4>(args); }
+void MatMulQ4_K(const MatMulArgs& args) { RunGroups<MatMulQ4_KKernel, 1, 4>(args); }
 
 }  // namespace tandem::engine::avx512

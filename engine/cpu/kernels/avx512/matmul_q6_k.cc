@@ -20,26 +20,31 @@ inline __m512i ScaledSums(const int8_t* scales, const int32_t (&sum_pairs)[8]) {
   return sum;
 }
 
-// Sum over j of scale_j * dot of q and x, q = 0..63, for kRows rows of x.
-template <int kRows>
-inline void ScaledDots(const int8_t* scales, const uint8_t* low, const uint8_t* high, const int8_t* x, int64_t x_stride,
-                       __m512i (&sum)[kRows]) {
+// The values 0..63 of units t, t + 16, t + 32 and t + 48, from their triple of vectors.
+inline void Unpack(const uint8_t* w, __m512i (&q)[4]) {
   const __m512i nibble = _mm512_set1_epi8(15);
   const __m512i pair = _mm512_set1_epi8(0x30);
+  const __m512i low0 = Load512(w);
+  const __m512i low1 = Load512(w + 64);
+  const __m512i top = Load512(w + 128);
+  q[0] = _mm512_or_si512(_mm512_and_si512(low0, nibble), _mm512_and_si512(_mm512_slli_epi16(top, 4), pair));
+  q[1] = _mm512_or_si512(_mm512_and_si512(low1, nibble), _mm512_and_si512(_mm512_slli_epi16(top, 2), pair));
+  q[2] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low0, 4), nibble), _mm512_and_si512(top, pair));
+  q[3] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low1, 4), nibble),
+                         _mm512_and_si512(_mm512_srli_epi16(top, 2), pair));
+}
+
+// Sum over j of scale_j * dot of q and x for kRows rows of x.
+template <int kRows>
+inline void ScaledDots(const int8_t* scales, const uint8_t* w, const int8_t* x, int64_t x_stride,
+                       __m512i (&sum)[kRows]) {
   for (int r = 0; r < kRows; ++r) sum[r] = _mm512_setzero_si512();
-  // Four vectors at a time: their units t + 16 s make up sub-block t / 4 + 4 s.
+  // Four triples at a time: their units t + 16 s make up sub-block t / 4 + 4 s.
   for (int t = 0; t < 16; t += 4) {
     __m512i dot[kRows][4] = {};
     for (int v = t; v < t + 4; ++v) {
-      const __m512i low0 = Load512(low + v * 64);
-      const __m512i low1 = Load512(low + (v + 16) * 64);
-      const __m512i top = Load512(high + v * 64);
-      const __m512i q[4] = {
-          _mm512_or_si512(_mm512_and_si512(low0, nibble), _mm512_and_si512(_mm512_slli_epi16(top, 4), pair)),
-          _mm512_or_si512(_mm512_and_si512(low1, nibble), _mm512_and_si512(_mm512_slli_epi16(top, 2), pair)),
-          _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low0, 4), nibble), _mm512_and_si512(top, pair)),
-          _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low1, 4), nibble),
-                          _mm512_and_si512(_mm512_srli_epi16(top, 2), pair))};
+      __m512i q[4];
+      Unpack(w + 3 * v * 64, q);
       for (int r = 0; r < kRows; ++r) {
         for (int s = 0; s < 4; ++s) {
           const __m512i xu = _mm512_set1_epi32(LoadInt32(x + r * x_stride + 4 * (v + 16 * s)));
@@ -55,8 +60,9 @@ inline void ScaledDots(const int8_t* scales, const uint8_t* low, const uint8_t* 
 }
 
 struct MatMulQ6_KKernel {
-  template <int kRows>
+  template <int kGroups, int kRows>
   static void Run(const MatMulArgs& args, int64_t group, int row) {
+    static_assert(kGroups == 1);
     const int64_t cols = args.weights.cols;
     const int64_t blocks = cols / kBlock;
     const std::byte* block = args.weights.data + group * args.weights.group_bytes;
@@ -67,9 +73,9 @@ struct MatMulQ6_KKernel {
     for (int r = 0; r < kRows; ++r) acc[r] = _mm512_setzero_ps();
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += kBlock / 16) {
       const int8_t* scales = reinterpret_cast<const int8_t*>(block + 2 * kRowGroup);
-      const uint8_t* low = reinterpret_cast<const uint8_t*>(scales + kSubBlocks * kRowGroup);
+      const uint8_t* w = reinterpret_cast<const uint8_t*>(scales + kSubBlocks * kRowGroup);
       __m512i dots[kRows];
-      ScaledDots<kRows>(scales, low, low + kBlock / 2 * kRowGroup, x, cols, dots);
+      ScaledDots<kRows>(scales, w, x, cols, dots);
       const __m512 d = LoadHalves(block);
       for (int r = 0; r < kRows; ++r) {
         int32_t sum_pairs[8];
@@ -86,6 +92,6 @@ struct MatMulQ6_KKernel {
 
 }  // namespace
 
-void MatMulQ6_K(const MatMulArgs& args) { RunGroups<MatMulQ6_KKernel, 4>(args); }
+void MatMulQ6_K(const MatMulArgs& args) { RunGroups<MatMulQ6_KKernel, 1, 4>(args); }
 
 }  // namespace tandem::engine::avx512

@@ -13,15 +13,16 @@ constexpr int kBlockBytes = kRowGroup * (2 + kSubBlocks + kBlock / 2 + kBlock / 
 // Sum over the 16 sub-blocks of scale * dot of (q - 32) and x, for one row of the group.
 int32_t BlockSum(const std::byte* block, int lane, const int8_t* x) {
   const int8_t* scales = reinterpret_cast<const int8_t*>(block + 2 * kRowGroup);
-  const uint8_t* low = reinterpret_cast<const uint8_t*>(scales) + kSubBlocks * kRowGroup;
-  const uint8_t* high = low + kBlock / 2 * kRowGroup;
+  const uint8_t* vectors = reinterpret_cast<const uint8_t*>(scales) + kSubBlocks * kRowGroup;
   int32_t sum = 0;
   for (int j = 0; j < kSubBlocks; ++j) {
     int32_t dot = 0;
     for (int unit = 4 * j; unit < 4 * j + 4; ++unit) {
       for (int i = 0; i < 4; ++i) {
-        const int nibble = low[(unit % 32 * kRowGroup + lane) * 4 + i] >> (4 * (unit / 32)) & 15;
-        const int pair = high[(unit % 16 * kRowGroup + lane) * 4 + i] >> (2 * (unit / 16)) & 3;
+        const int low = 3 * (unit % 16) + unit / 16 % 2;  // vectors
+        const int top = 3 * (unit % 16) + 2;
+        const int nibble = vectors[(low * kRowGroup + lane) * 4 + i] >> (4 * (unit / 32)) & 15;
+        const int pair = vectors[(top * kRowGroup + lane) * 4 + i] >> (2 * (unit / 16)) & 3;
         dot += ((nibble | pair << 4) - 32) * x[4 * unit + i];
       }
     }
