@@ -33,15 +33,24 @@ std::string HostName() {
   return name;
 }
 
+// Says which setting it is about.
+absl::Status Setting(const char* name, const absl::Status& status) {
+  return status.ok() ? status : absl::Status(status.code(), absl::StrCat(name, ": ", status.message()));
+}
+
 absl::Status CheckConfig(const WorkerConfig& config) {
+  using proto_support::CheckListenAddress;
+  using proto_support::ParseAddress;
   std::string host;
   int port = 0;
-  TANDEM_RETURN_IF_ERROR(proto_support::ParseAddress(config.coordinator, &host, &port));
-  TANDEM_RETURN_IF_ERROR(proto_support::CheckListenAddress(config.listen, config.insecure));
+  TANDEM_RETURN_IF_ERROR(Setting("coordinator", ParseAddress(config.coordinator, &host, &port)));
+  TANDEM_RETURN_IF_ERROR(Setting("listen", CheckListenAddress(config.listen, config.insecure)));
   if (!config.metrics_listen.empty()) {
-    TANDEM_RETURN_IF_ERROR(proto_support::CheckListenAddress(config.metrics_listen, config.insecure));
+    TANDEM_RETURN_IF_ERROR(Setting("metrics", CheckListenAddress(config.metrics_listen, config.insecure)));
   }
-  if (!config.advertise.empty()) TANDEM_RETURN_IF_ERROR(proto_support::ParseAddress(config.advertise, &host, &port));
+  if (!config.advertise.empty()) {
+    TANDEM_RETURN_IF_ERROR(Setting("advertise", ParseAddress(config.advertise, &host, &port)));
+  }
   if (config.threads < 0) {
     return absl::InvalidArgumentError(absl::StrCat("threads is ", config.threads, ", expected 0 or more"));
   }

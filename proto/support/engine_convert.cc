@@ -8,6 +8,8 @@
 namespace tandem::proto_support {
 namespace {
 
+constexpr uint32_t kMaxPenaltyWindow = 4096;  // bounds what a step carries of a sequence's past
+constexpr uint32_t kMaxTopLogprobs = 64;      // of the protocol; the engine could give more
 constexpr uint32_t kMaxInt32 = std::numeric_limits<int32_t>::max();
 
 template <typename... Args>
@@ -71,10 +73,12 @@ absl::StatusOr<engine::Slice> SliceFromProto(const v1::Slice& slice, int32_t voc
 
 absl::StatusOr<engine::SamplingParams> SamplingFromProto(const v1::Sampling& sampling, int32_t vocab_size) {
   if (sampling.top_k() > kMaxInt32) return Bad("top_k is ", sampling.top_k(), ", limit ", kMaxInt32);
-  if (sampling.penalty_window() > kMaxInt32) {
-    return Bad("penalty_window is ", sampling.penalty_window(), ", limit 4096");
+  if (sampling.penalty_window() > kMaxPenaltyWindow) {
+    return Bad("penalty_window is ", sampling.penalty_window(), ", limit ", kMaxPenaltyWindow);
   }
-  if (sampling.top_logprobs() > kMaxInt32) return Bad("top_logprobs is ", sampling.top_logprobs(), ", limit 64");
+  if (sampling.top_logprobs() > kMaxTopLogprobs) {
+    return Bad("top_logprobs is ", sampling.top_logprobs(), ", limit ", kMaxTopLogprobs);
+  }
   engine::SamplingParams params;
   params.temperature = sampling.temperature();
   params.top_k = static_cast<int32_t>(sampling.top_k());
