@@ -31,7 +31,7 @@ absl::StatusOr<Value> Evaluator::EvaluateNode(const Expr& expr) {
     case ExprKind::kSubscript: {
       TANDEM_ASSIGN_OR_RETURN(const Value object, Evaluate(*expr.operands[0]));
       TANDEM_ASSIGN_OR_RETURN(const Value key, Evaluate(*expr.operands[1]));
-      return Subscript(object, key);
+      return Subscript(object, key, &budget_);
     }
     case ExprKind::kSlice:
       return EvaluateSlice(expr);

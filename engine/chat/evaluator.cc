@@ -102,7 +102,12 @@ absl::StatusOr<Evaluator::Flow> Evaluator::RunStatement(const Statement& stateme
       break;
     case StatementKind::kOutput: {
       TANDEM_ASSIGN_OR_RETURN(const Value value, Evaluate(*statement.value));
-      TANDEM_RETURN_IF_ERROR(Print(ToText(value, kMaxOutputBytes)));
+      if (const std::string* text = value.if_string()) {
+        TANDEM_RETURN_IF_ERROR(Print(*text));
+      } else {
+        TANDEM_ASSIGN_OR_RETURN(const std::string text_of_value, TextOf(value, &budget_));
+        TANDEM_RETURN_IF_ERROR(Print(text_of_value));
+      }
       break;
     }
     case StatementKind::kIf:
@@ -269,8 +274,9 @@ absl::StatusOr<Value> Evaluator::CallFunction(Function function, const Arguments
     }
     case Function::kRaiseException: {
       const Value* message = arguments.Find(0, "message");
-      return absl::InvalidArgumentError(message == nullptr ? "the template raised an error"
-                                                           : ToText(*message, kMaxOutputBytes));
+      if (message == nullptr) return absl::InvalidArgumentError("the template raised an error");
+      TANDEM_ASSIGN_OR_RETURN(const std::string text, TextOf(*message, &budget_));
+      return absl::InvalidArgumentError(text);
     }
     case Function::kStrftimeNow: {
       TANDEM_ASSIGN_OR_RETURN(const std::string format, arguments.String(0, "format"));

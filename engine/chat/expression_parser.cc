@@ -133,20 +133,23 @@ absl::StatusOr<ExprPtr> ExpressionParser::ParseCompare() {
 }
 
 absl::StatusOr<ExprPtr> ExpressionParser::ParseUnary() {
+  TANDEM_ASSIGN_OR_RETURN(ExprPtr operand, ParseSigned());
+  if (cursor_.AtOperator("**")) return ErrorAt(cursor_.current().position, "the operator ** is not supported");
+  return ParseFilters(std::move(operand));  // of the signed value: -2 | abs is 2
+}
+
+absl::StatusOr<ExprPtr> ExpressionParser::ParseSigned() {
   const DepthGuard guard(depth_);
   if (depth_ > kMaxNodeDepth) return TooDeep(cursor_.current().position);
-  ExprPtr operand;
   if (cursor_.AtOperator("-")) {
-    operand = Make(ExprKind::kUnary, "-");
+    ExprPtr negation = Make(ExprKind::kUnary, "-");
     cursor_.Advance();
-    TANDEM_ASSIGN_OR_RETURN(ExprPtr inner, ParseUnary());
-    TANDEM_RETURN_IF_ERROR(Attach(operand.get(), std::move(inner)));
-  } else {
-    TANDEM_ASSIGN_OR_RETURN(ExprPtr primary, ParsePrimary());
-    TANDEM_ASSIGN_OR_RETURN(operand, ParsePostfix(std::move(primary)));
+    TANDEM_ASSIGN_OR_RETURN(ExprPtr operand, ParseSigned());
+    TANDEM_RETURN_IF_ERROR(Attach(negation.get(), std::move(operand)));
+    return negation;
   }
-  if (cursor_.AtOperator("**")) return ErrorAt(cursor_.current().position, "the operator ** is not supported");
-  return ParseFilters(std::move(operand));
+  TANDEM_ASSIGN_OR_RETURN(ExprPtr primary, ParsePrimary());
+  return ParsePostfix(std::move(primary));
 }
 
 absl::StatusOr<ExprPtr> ExpressionParser::ParsePrimary() {

@@ -25,7 +25,8 @@ class ExpressionParser {
   absl::StatusOr<ExprPtr> ParseSum();
   absl::StatusOr<ExprPtr> ParseConcat();
   absl::StatusOr<ExprPtr> ParseProduct();
-  absl::StatusOr<ExprPtr> ParseUnary();
+  absl::StatusOr<ExprPtr> ParseUnary();  // with its filters and tests
+  absl::StatusOr<ExprPtr> ParseSigned();
   absl::StatusOr<ExprPtr> ParsePrimary();
   absl::StatusOr<ExprPtr> ParseConstantOrName();
   absl::StatusOr<ExprPtr> ParseParenthesis();

@@ -39,7 +39,7 @@ Result Trim(const Value& input, const Arguments& arguments, Budget* budget) {
   if (arguments.Find(0, "chars") != nullptr) {
     TANDEM_ASSIGN_OR_RETURN(chars, arguments.String(0, "chars"));
   }
-  const std::string text = ToText(input, kMaxOutputBytes);
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, TextOf(input, budget));
   return Text(std::string(Strip(text, chars, true, true)), budget);
 }
 
@@ -54,36 +54,36 @@ Result Length(const Value& input, const Arguments&, Budget* budget) {
   return absl::InvalidArgumentError(absl::StrCat("a ", input.TypeName(), " has no length"));
 }
 
-Result Upper(const Value& input, const Arguments&, Budget* b) {
-  return Text(ToUpper(ToText(input, kMaxOutputBytes)), b);
+// A filter that maps the input's text.
+template <std::string (*map)(absl::string_view)>
+Result MapText(const Value& input, const Arguments&, Budget* budget) {
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, TextOf(input, budget));
+  return Text(map(text), budget);
 }
-Result Lower(const Value& input, const Arguments&, Budget* b) {
-  return Text(ToLower(ToText(input, kMaxOutputBytes)), b);
-}
-Result CapitalizeFilter(const Value& input, const Arguments&, Budget* b) {
-  return Text(Capitalize(ToText(input, kMaxOutputBytes)), b);
-}
-Result TitleFilter(const Value& input, const Arguments&, Budget* b) {
-  return Text(Title(ToText(input, kMaxOutputBytes)), b);
-}
-Result String(const Value& input, const Arguments&, Budget* b) {
-  return input.if_string() ? input : Text(ToText(input, kMaxOutputBytes), b);
+
+Result String(const Value& input, const Arguments&, Budget* budget) {
+  if (input.if_string()) return input;
+  TANDEM_ASSIGN_OR_RETURN(std::string text, TextOf(input, budget));
+  return Value::String(std::move(text));
 }
 
 Result Join(const Value& input, const Arguments& arguments, Budget* budget) {
   const Value* separator = arguments.Find(0, "d");
-  const std::string between = separator == nullptr ? "" : ToText(*separator, kMaxOutputBytes);
-  const Value* attribute = arguments.Find(1, "attribute");
+  TANDEM_ASSIGN_OR_RETURN(const std::string between, TextOf(separator == nullptr ? Value() : *separator, budget));
+  std::string attribute;
+  if (arguments.Find(1, "attribute") != nullptr) {
+    TANDEM_ASSIGN_OR_RETURN(attribute, arguments.String(1, "attribute"));
+  }
   TANDEM_ASSIGN_OR_RETURN(const std::vector<Value> items, Elements(input, budget));
   std::string text;
   for (size_t i = 0; i < items.size(); ++i) {
     Value item = items[i];
-    if (attribute != nullptr) {
-      TANDEM_ASSIGN_OR_RETURN(item, Path(item, ToText(*attribute, kMaxOutputBytes)));
+    if (!attribute.empty()) {
+      TANDEM_ASSIGN_OR_RETURN(item, Path(item, attribute));
     }
-    std::string piece = i == 0 ? "" : between;
-    piece += ToText(item, kMaxOutputBytes);
-    TANDEM_RETURN_IF_ERROR(budget->Bytes(piece.size()));
+    TANDEM_ASSIGN_OR_RETURN(const std::string piece, TextOf(item, budget));
+    TANDEM_RETURN_IF_ERROR(budget->Bytes(between.size()));
+    if (i > 0) text += between;
     text += piece;
   }
   return Value::String(std::move(text));
@@ -108,8 +108,8 @@ Result ToJson(const Value& input, const Arguments& arguments, Budget* budget) {
   options.sort_keys = sort != nullptr && sort->Truthy();
   const Value* separators = arguments.Find(3, "separators");
   if (separators != nullptr && separators->if_list() && separators->if_list()->items.size() == 2) {
-    options.item_separator = ToText(separators->if_list()->items[0], kMaxOutputBytes);
-    options.key_separator = ToText(separators->if_list()->items[1], kMaxOutputBytes);
+    TANDEM_ASSIGN_OR_RETURN(options.item_separator, TextOf(separators->if_list()->items[0], budget));
+    TANDEM_ASSIGN_OR_RETURN(options.key_separator, TextOf(separators->if_list()->items[1], budget));
   }
   std::string json;
   TANDEM_RETURN_IF_ERROR(AppendJson(input, options, kMaxOutputBytes, &json));
@@ -170,7 +170,8 @@ Result Replace(const Value& input, const Arguments& arguments, Budget* budget) {
   TANDEM_ASSIGN_OR_RETURN(const std::string to, arguments.String(1, "new"));
   if (arguments.Find(2, "count") != nullptr) return absl::InvalidArgumentError("replace with a count is not supported");
   if (from.empty()) return absl::InvalidArgumentError("replace needs a text to look for that is not empty");
-  const std::string text = ToText(input, kMaxOutputBytes);
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, TextOf(input, budget));
+  TANDEM_RETURN_IF_ERROR(ChargeSearch(text.size(), from.size(), budget));
   const size_t growth = to.size() > from.size() ? to.size() / from.size() + 1 : 1;
   TANDEM_RETURN_IF_ERROR(budget->Bytes(text.size() * std::min<size_t>(growth, size_t{1} << 20)));
   return Value::String(absl::StrReplaceAll(text, {{from, to}}));
@@ -283,7 +284,7 @@ struct Filter {
 };
 constexpr Filter kFilters[] = {
     {"abs", Abs},
-    {"capitalize", CapitalizeFilter},
+    {"capitalize", MapText<Capitalize>},
     {"count", Length},
     {"d", Default},
     {"default", Default},
@@ -296,7 +297,7 @@ constexpr Filter kFilters[] = {
     {"last", Last},
     {"length", Length},
     {"list", ListFilter},
-    {"lower", Lower},
+    {"lower", MapText<ToLower>},
     {"map", Map},
     {"reject", Reject},
     {"rejectattr", RejectAttr},
@@ -306,11 +307,11 @@ constexpr Filter kFilters[] = {
     {"select", Select},
     {"selectattr", SelectAttr},
     {"string", String},
-    {"title", TitleFilter},
+    {"title", MapText<Title>},
     {"tojson", ToJson},
     {"trim", Trim},
     {"unique", Unique},
-    {"upper", Upper},
+    {"upper", MapText<ToUpper>},
 };
 
 }  // namespace

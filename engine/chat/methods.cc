@@ -25,6 +25,7 @@ absl::StatusOr<Value> SplitMethod(const std::string& text, const Arguments& argu
   }
   TANDEM_ASSIGN_OR_RETURN(const int64_t max_splits, arguments.Int(1, "maxsplit", -1));
   TANDEM_RETURN_IF_ERROR(budget->Bytes(text.size()));
+  TANDEM_RETURN_IF_ERROR(ChargeSearch(text.size(), separator.size(), budget));
   std::vector<Value> pieces;
   for (const absl::string_view piece : Split(text, separator, max_splits)) {
     pieces.push_back(Value::String(std::string(piece)));
@@ -34,11 +35,15 @@ absl::StatusOr<Value> SplitMethod(const std::string& text, const Arguments& argu
 }
 
 // startswith and endswith take a string or a list of them.
-absl::StatusOr<Value> AffixMethod(const std::string& text, absl::string_view name, const Arguments& arguments) {
+absl::StatusOr<Value> AffixMethod(const std::string& text, absl::string_view name, const Arguments& arguments,
+                                  Budget* budget) {
   std::vector<std::string> affixes;
   const Value* given = arguments.Find(0, "affix");
   if (given != nullptr && given->if_list()) {
-    for (const Value& item : given->if_list()->items) affixes.push_back(ToText(item, kMaxOutputBytes));
+    for (const Value& item : given->if_list()->items) {
+      TANDEM_ASSIGN_OR_RETURN(std::string affix, TextOf(item, budget));
+      affixes.push_back(std::move(affix));
+    }
   } else {
     TANDEM_ASSIGN_OR_RETURN(std::string affix, arguments.String(0, "affix"));
     affixes.push_back(std::move(affix));
@@ -62,7 +67,7 @@ absl::StatusOr<Value> StringMethod(const Value& object, absl::string_view name, 
     return Text(std::string(Strip(text, chars, name != "rstrip", name != "lstrip")), budget);
   }
   if (name == "split") return SplitMethod(text, arguments, budget);
-  if (name == "startswith" || name == "endswith") return AffixMethod(text, name, arguments);
+  if (name == "startswith" || name == "endswith") return AffixMethod(text, name, arguments, budget);
   if (name == "upper") return Text(ToUpper(text), budget);
   if (name == "lower") return Text(ToLower(text), budget);
   if (name == "capitalize") return Text(Capitalize(text), budget);
@@ -76,6 +81,7 @@ absl::StatusOr<Value> StringMethod(const Value& object, absl::string_view name, 
   }
   if (name == "find") {
     TANDEM_ASSIGN_OR_RETURN(const std::string needle, arguments.String(0, "sub"));
+    TANDEM_RETURN_IF_ERROR(ChargeSearch(text.size(), needle.size(), budget));
     const size_t at = text.find(needle);
     return Value::Int(
         at == std::string::npos ? -1 : static_cast<int64_t>(CharacterCount(absl::string_view(text).substr(0, at))));

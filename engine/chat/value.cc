@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "engine/chat/value_text.h"
 
 namespace tandem::engine::jinja {
 namespace {
@@ -86,7 +85,10 @@ bool Equals(const Value& a, const Value& b, int64_t* budget) {
     return a.AsDouble() == b.AsDouble();
   }
   if (a.data().index() != b.data().index()) return false;
-  if (a.if_string()) return *a.if_string() == *b.if_string();
+  if (a.if_string()) {
+    *budget -= static_cast<int64_t>(a.if_string()->size() / 64);
+    return *a.if_string() == *b.if_string();
+  }
   if (a.if_list()) {
     const auto& x = a.if_list()->items;
     const auto& y = b.if_list()->items;
@@ -103,14 +105,6 @@ bool Equals(const Value& a, const Value& b, int64_t* budget) {
     });
   }
   return a.data() == b.data();
-}
-
-std::string ToText(const Value& value, size_t max_bytes) {
-  if (const std::string* s = value.if_string()) return *s;
-  if (value.is_undefined()) return "";
-  std::string out;
-  AppendRepr(value, max_bytes, &out);
-  return out;
 }
 
 }  // namespace tandem::engine::jinja

@@ -114,8 +114,4 @@ class Value {
 // stops (with any result) when that is below 0: lists that share elements can be exponentially large.
 bool Equals(const Value& a, const Value& b, int64_t* budget);
 
-// Text as {{ }} prints it: Python's str(). Undefined prints nothing. `max_bytes` bounds the result: it stops growing
-// soon after, for the caller to notice.
-std::string ToText(const Value& value, size_t max_bytes);
-
 }  // namespace tandem::engine::jinja
