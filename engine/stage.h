@@ -51,7 +51,7 @@ enum class SliceOutput {
 // A run of consecutive tokens of one sequence in a step. Everything that the step needs comes with it: a stage keeps no
 // state of a sequence but the contents of its KV pages.
 struct Slice {
-  int32_t position = 0;             // of the first token in its sequence
+  int32_t position = 0;             // of the first token in its sequence; all are below kMaxPositions
   std::span<const int32_t> tokens;  // >= 1; read by the first stage, counted by the others
   std::span<const uint32_t> pages;  // the sequence's pages in order; covers position + tokens.size()
   SliceOutput output = SliceOutput::kNone;
@@ -60,7 +60,9 @@ struct Slice {
 };
 
 struct Step {
-  std::vector<Slice> slices;      // of different sequences; the result of none depends on the others
+  // At least one, of different sequences: the result of none depends on the others, so a page that one of them writes
+  // appears in no other.
+  std::vector<Slice> slices;
   std::span<const float> hidden;  // [tokens of all slices, hidden]; empty on the first stage
 };
 
@@ -91,8 +93,8 @@ class Stage {
   virtual ~Stage() = default;
 
   // Executes one step. Every index in `step` is checked: on error the KV pages of the step's slices are undefined, all
-  // others untouched. Errors: kInvalidArgument (names slice, field, value, limit), kInternal (NaN in the output: broken
-  // weights).
+  // others untouched. Errors: kInvalidArgument (names slice, field, value, limit), kInternal (a value inside is
+  // infinite or not a number: broken weights), kResourceExhausted (no memory for the logits asked for).
   virtual absl::Status Run(const Step& step, StepResult* result) = 0;
 
   virtual const StageOptions& options() const = 0;

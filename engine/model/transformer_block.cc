@@ -72,10 +72,6 @@ absl::Status TransformerBlock::Forward(const LayerWeights& weights, int32_t laye
 }
 
 void TransformerBlock::ForTokens(absl::FunctionRef<void(int64_t token)> fn) {
-  if (tokens_ == 1 || pool_.size() == 1) {  // waking the helpers would cost more than the row
-    for (int64_t token = 0; token < tokens_; ++token) fn(token);
-    return;
-  }
   pool_.ParallelFor(tokens_, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t token = begin; token < end; ++token) fn(token);
   });

@@ -42,7 +42,7 @@ class TransformerBlock {
   void ProjectAndAdd(const PackedMatrix& weights, const float* input);
   void GateAndUp(const LayerWeights& weights);
 
-  // Calls fn(token) for every token, on all threads where that pays.
+  // Calls fn(token) for every token, on all threads.
   void ForTokens(absl::FunctionRef<void(int64_t token)> fn);
   class PageTable;
   void AttendHead(int64_t token, int64_t head, const PageTable& pages);
