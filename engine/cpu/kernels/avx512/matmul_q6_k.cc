@@ -6,22 +6,20 @@ namespace {
 
 constexpr int kBlock = 256;
 constexpr int kSubBlocks = 16;
-constexpr int kBlockBytes = kRowGroup * (2 + kSubBlocks + kBlock / 2 + kBlock / 4);
+// Offsets inside a packed block.
+constexpr int kScales = 2 * kRowGroup;
+constexpr int kVectors = kScales + kSubBlocks * kRowGroup;
+constexpr int kBlockBytes = kVectors + (kBlock / 2 + kBlock / 4) * kRowGroup;
 
-// Sum over j of scale_j * sum_j of x: what the offset of 32 adds 32 times too much.
-inline __m512i ScaledSums(const int8_t* scales, const int32_t (&sum_pairs)[8]) {
-  __m512i sum = _mm512_setzero_si512();
-  for (int i = 0; i < kSubBlocks / 2; ++i) {
-    const __m128i even = Load128(scales + 2 * i * kRowGroup);
-    const __m128i odd = Load128(scales + (2 * i + 1) * kRowGroup);
-    const __m256i both = _mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd));
-    sum = _mm512_dpwssd_epi32(sum, _mm512_cvtepi8_epi16(both), _mm512_set1_epi32(sum_pairs[i]));
-  }
-  return sum;
+// The scales of sub-blocks 2i and 2i + 1 as int16 pairs, one pair a row.
+inline __m512i ScalePairs(const std::byte* scales, int i) {
+  const __m128i even = Load128(scales + 2 * i * kRowGroup);
+  const __m128i odd = Load128(scales + (2 * i + 1) * kRowGroup);
+  return _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd)));
 }
 
 // The values 0..63 of units t, t + 16, t + 32 and t + 48, from their triple of vectors.
-inline void Unpack(const uint8_t* w, __m512i (&q)[4]) {
+inline void Unpack(const std::byte* w, __m512i (&q)[4]) {
   const __m512i nibble = _mm512_set1_epi8(15);
   const __m512i pair = _mm512_set1_epi8(0x30);
   const __m512i low0 = Load512(w);
@@ -34,17 +32,16 @@ inline void Unpack(const uint8_t* w, __m512i (&q)[4]) {
                          _mm512_and_si512(_mm512_srli_epi16(top, 2), pair));
 }
 
-// Sum over j of scale_j * dot of q and x for kRows rows of x.
+// Sum over j of scale_j * dot of q and x, for kRows rows of x.
 template <int kRows>
-inline void ScaledDots(const int8_t* scales, const uint8_t* w, const int8_t* x, int64_t x_stride,
-                       __m512i (&sum)[kRows]) {
-  for (int r = 0; r < kRows; ++r) sum[r] = _mm512_setzero_si512();
+inline void ScaledDots(const std::byte* block, const int8_t* x, int64_t x_stride, __m512i (&sum)[kRows]) {
   // Four triples at a time: their units t + 16 s make up sub-block t / 4 + 4 s.
   for (int t = 0; t < 16; t += 4) {
     __m512i dot[kRows][4] = {};
+#pragma GCC unroll 4
     for (int v = t; v < t + 4; ++v) {
       __m512i q[4];
-      Unpack(w + 3 * v * 64, q);
+      Unpack(block + kVectors + 3 * v * 64, q);
       for (int r = 0; r < kRows; ++r) {
         for (int s = 0; s < 4; ++s) {
           const __m512i xu = _mm512_set1_epi32(LoadInt32(x + r * x_stride + 4 * (v + 16 * s)));
@@ -52,9 +49,12 @@ inline void ScaledDots(const int8_t* scales, const uint8_t* w, const int8_t* x, 
         }
       }
     }
-    for (int s = 0; s < 4; ++s) {
-      const __m512i scale = _mm512_cvtepi8_epi32(Load128(scales + (t / 4 + 4 * s) * kRowGroup));
-      for (int r = 0; r < kRows; ++r) sum[r] = _mm512_add_epi32(sum[r], _mm512_mullo_epi32(dot[r][s], scale));
+    __m512i scale[4];
+    for (int s = 0; s < 4; ++s) scale[s] = _mm512_cvtepi8_epi32(Load128(block + kScales + (t / 4 + 4 * s) * kRowGroup));
+    for (int r = 0; r < kRows; ++r) {
+      __m512i scaled = _mm512_mullo_epi32(dot[r][0], scale[0]);
+      for (int s = 1; s < 4; ++s) scaled = _mm512_add_epi32(scaled, _mm512_mullo_epi32(dot[r][s], scale[s]));
+      sum[r] = t == 0 ? scaled : _mm512_add_epi32(sum[r], scaled);
     }
   }
 }
@@ -72,18 +72,23 @@ struct MatMulQ6_KKernel {
     __m512 acc[kRows];
     for (int r = 0; r < kRows; ++r) acc[r] = _mm512_setzero_ps();
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += kBlock / 16) {
-      const int8_t* scales = reinterpret_cast<const int8_t*>(block + 2 * kRowGroup);
-      const uint8_t* w = reinterpret_cast<const uint8_t*>(scales + kSubBlocks * kRowGroup);
       __m512i dots[kRows];
-      ScaledDots<kRows>(scales, w, x, cols, dots);
+      ScaledDots<kRows>(block, x, cols, dots);
+      int32_t sum_pairs[kRows][8];
+      for (int r = 0; r < kRows; ++r) PackSumPairs(sum16 + r * (cols / 16), sum_pairs[r]);
+      // What the offset of 32 adds 32 times too much.
+      __m512i offsets[kRows] = {};
+      for (int i = 0; i < kSubBlocks / 2; ++i) {
+        const __m512i pairs = ScalePairs(block + kScales, i);
+        for (int r = 0; r < kRows; ++r) {
+          offsets[r] = _mm512_dpwssd_epi32(offsets[r], pairs, _mm512_set1_epi32(sum_pairs[r][i]));
+        }
+      }
       const __m512 d = LoadHalves(block);
       for (int r = 0; r < kRows; ++r) {
-        int32_t sum_pairs[8];
-        PackSumPairs(sum16 + r * (cols / 16), sum_pairs);
-        const __m512i offset = _mm512_slli_epi32(ScaledSums(scales, sum_pairs), 5);
-        const __m512 sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(dots[r], offset));
-        const __m512 xs = _mm512_set1_ps(scale[r * blocks + b]);
-        acc[r] = _mm512_fmadd_ps(_mm512_mul_ps(d, xs), sum, acc[r]);
+        const __m512i sum = _mm512_sub_epi32(dots[r], _mm512_slli_epi32(offsets[r], 5));
+        const __m512 scaled = _mm512_mul_ps(d, _mm512_set1_ps(scale[r * blocks + b]));
+        acc[r] = _mm512_fmadd_ps(scaled, _mm512_cvtepi32_ps(sum), acc[r]);
       }
     }
     for (int r = 0; r < kRows; ++r) StoreGroup(args, group, row + r, acc[r]);

@@ -28,6 +28,7 @@ struct MatMulQ8_0Kernel {
         const int32_t* sums = sum16 + r * (cols / 16);
         for (int g = 0; g < kGroups; ++g) dot[g][r] = _mm512_set1_epi32(-128 * (sums[0] + sums[1]));
       }
+#pragma GCC unroll 8
       for (int u = 0; u < kBlock / 4; ++u) {
         __m512i w[kGroups];
         for (int g = 0; g < kGroups; ++g) {
