@@ -21,9 +21,12 @@ int main(int argc, char** argv) {
       "Exit codes: 0 done, 1 failed (the reason is on standard error), 2 wrong usage, 130 interrupted.");
 
   Action action;
+  AddUp(app, &action);
+  AddJoin(app, &action);
   AddGenerate(app, &action);
   AddChat(app, &action);
   AddStatus(app, &action);
+  AddPlan(app, &action);
   AddInspect(app, &action);
   AddTokenize(app, &action);
   AddLogits(app, &action);

@@ -1,0 +1,160 @@
+"""What `tandem` says and returns when it is used rightly and wrongly, without a cluster."""
+
+import json
+import pathlib
+import signal
+import tempfile
+import time
+import unittest
+
+from programs import BIN, DEMO_MODEL, REFERENCE, Program, free_port, tandem
+
+COMMANDS = ["up", "join", "generate", "chat", "status", "plan", "inspect", "tokenize", "logits"]
+
+
+class CommandLineTest(unittest.TestCase):
+    def assert_fails(self, result, code, *texts):
+        self.assertEqual(result.returncode, code, result.stderr + result.stdout)
+        for text in texts:
+            self.assertIn(text, result.stderr + (result.stdout if code == 2 else ""))
+
+    def test_help_names_every_command_and_each_has_its_own(self):
+        overview = tandem("--help")
+        self.assertEqual(overview.returncode, 0)
+        for command in COMMANDS:
+            self.assertIn(command, overview.stdout)
+            self.assertEqual(tandem(command, "--help").returncode, 0)
+
+    def test_unknown_flag_is_a_usage_error(self):
+        self.assert_fails(tandem("generate", "--no-such-flag"), 2, "--no-such-flag")
+
+    def test_missing_model_names_the_file(self):
+        self.assert_fails(tandem("generate", "--model", "/no/such.gguf", "--local", 1, "x"), 1, "/no/such.gguf")
+
+    def test_corrupt_model_names_the_problem(self):
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+            file.write(DEMO_MODEL.read_bytes()[:5000])
+            file.flush()
+            self.assert_fails(tandem("generate", "--model", file.name, "--local", 1, "x"), 1, file.name)
+            self.assert_fails(tandem("inspect", file.name), 1, file.name)
+
+    def test_file_that_is_no_model(self):
+        self.assert_fails(tandem("inspect", __file__), 1, "GGUF")
+
+    def test_no_server_says_what_to_do(self):
+        self.assert_fails(tandem("status", "--server", f"127.0.0.1:{free_port()}"), 1, "tandem up")
+
+    def test_more_workers_than_layers(self):
+        self.assert_fails(tandem("generate", "--model", DEMO_MODEL, "--local", 1000, "x"), 1, "1000")
+
+    def test_unsupported_architecture_is_named(self):
+        model = REFERENCE / "arch/mixtral.gguf"
+        if not model.exists():
+            self.skipTest("reference folder is absent")
+        self.assert_fails(tandem("generate", "--model", model, "--local", 1, "--ids", "1"), 1, "expert")
+
+    def test_isa_must_be_known(self):
+        result = tandem("generate", "--model", DEMO_MODEL, "--local", 1, "--cpu-isa", "avx9000", "x")
+        self.assertIn(result.returncode, (1, 2))
+        self.assertIn("avx9000", result.stderr + result.stdout)
+
+    def test_limits_and_sampling_are_checked(self):
+        local = ["generate", "--model", DEMO_MODEL, "--local", 1]
+        self.assert_fails(tandem(*local, "--max-tokens", 0, "x"), 1, "max_tokens")
+        self.assertNotEqual(tandem(*local, "--max-tokens", -5, "x").returncode, 0)
+        self.assert_fails(tandem(*local, "--temperature", -1, "x"), 1, "temperature")
+        self.assert_fails(tandem(*local, "--top-p", 1.5, "x"), 1, "top_p")
+        self.assert_fails(tandem(*local, "--ids", "1,two", ), 1, "two")
+        self.assert_fails(tandem(*local, "--ids", "99999999"), 1, "99999999")
+        self.assert_fails(tandem(*local, "word " * 50000), 1, "context")
+
+    def test_inspect_and_tokenize_the_bundled_model(self):
+        inspected = tandem("inspect", DEMO_MODEL, "--tensors")
+        self.assertEqual(inspected.returncode, 0, inspected.stderr)
+        for text in ("general.architecture", "llama", "token_embd.weight", "Q8_0"):
+            self.assertIn(text, inspected.stdout)
+        ids = tandem("tokenize", "--model", DEMO_MODEL, "12 birds")
+        self.assertEqual(ids.returncode, 0, ids.stderr)
+        self.assertGreaterEqual(len(ids.stdout.split()), 3)
+
+    def test_plan_for_a_described_cluster(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write('[[worker]]\nname = "fast"\nmemory_gib = 1\nbandwidth_gbs = 40\nint8_tops = 1\n'
+                       '[[worker]]\nname = "slow"\nmemory_gib = 1\nbandwidth_gbs = 10\nint8_tops = 0.2\n')
+            file.flush()
+            plan = tandem("plan", DEMO_MODEL, "--cluster", file.name)
+            self.assertEqual(plan.returncode, 0, plan.stderr)
+            self.assertIn("fast", plan.stdout)
+            self.assertIn("tokens/s", plan.stdout)
+
+    def test_listening_beyond_loopback_needs_insecure(self):
+        for program in (Program(BIN / "tandem-coordinator", "--model", DEMO_MODEL, "--listen", f"0.0.0.0:{free_port()}"),
+                        Program(BIN / "tandem-worker", "--coordinator", "127.0.0.1:1", "--listen", "0.0.0.0:0")):
+            self.assertEqual(program.process.wait(30), 1)
+            self.assertIn("--insecure", program.output())
+
+    def test_port_in_use_is_named(self):
+        port = free_port()
+        first = Program(BIN / "tandem-coordinator", "--model", DEMO_MODEL, "--listen", f"127.0.0.1:{port}")
+        try:
+            first.wait_for(str(port))
+            second = Program(BIN / "tandem-coordinator", "--model", DEMO_MODEL, "--listen", f"127.0.0.1:{port}")
+            self.assertEqual(second.process.wait(30), 1)
+            self.assertIn(str(port), second.output())
+            self.assertIn("use", second.output())
+        finally:
+            self.assertEqual(first.stop(), 0)
+
+
+class LocalTest(unittest.TestCase):
+    """The embedded cluster: `--model FILE --local N`."""
+
+    def test_greedy_ids_of_the_reference_model_on_any_number_of_workers(self):
+        model = REFERENCE / "models/stories260k-f32.gguf"
+        if not model.exists():
+            self.skipTest("reference folder is absent")
+        cases = json.loads((REFERENCE / "models/stories260k.json").read_text())
+        self.assertEqual(len(cases), 5)
+        for case in cases:
+            prompt_ids, expected = case["prompt_ids"], case["greedy_ids"]
+            for workers in (1, 2, 3, 5):
+                result = tandem("generate", "--model", model, "--local", workers, "--ids", ",".join(map(str, prompt_ids)),
+                                "--max-tokens", len(expected), "--ignore-end-of-turn", "--kv", "f32", "--print", "ids")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertEqual([int(word) for word in result.stdout.split()], expected)
+
+    def test_logits_are_equal_bits_for_any_split(self):
+        with tempfile.TemporaryDirectory() as folder:
+            files = []
+            for workers in (1, 2, 4):
+                out = pathlib.Path(folder) / f"{workers}.f32"
+                result = tandem("logits", "--model", DEMO_MODEL, "--local", workers, "--ids", "1,40,30,200,77", "--kv", "f32", "--out", out)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                files.append(out.read_bytes())
+            self.assertGreater(len(files[0]), 0)
+            self.assertEqual(len(files[0]) % (5 * 4), 0)
+            self.assertEqual(files[0], files[1])
+            self.assertEqual(files[0], files[2])
+
+    def test_same_seed_same_text_and_another_seed_another(self):
+        def draw(seed):
+            result = tandem("generate", "--model", DEMO_MODEL, "--local", 2, "--temperature", 1.2, "--seed", seed, "--max-tokens", 40,
+                            "--print", "ids", "Once upon a time")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            return result.stdout
+        self.assertEqual(draw(7), draw(7))
+        self.assertNotEqual(draw(7), draw(8))
+
+    def test_chat_keeps_the_conversation(self):
+        result = tandem("chat", "--model", DEMO_MODEL, "--local", 2, "--max-tokens", 60, stdin="What is Tandem?\nWhat is 2 plus 3?\n/quit\n")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(len([line for line in result.stdout.splitlines() if line.strip()]), 2, result.stdout)
+        self.assertIn("5", result.stdout)
+
+    def test_interrupt_stops_cleanly(self):
+        program = Program(BIN / "tandem", "generate", "--model", DEMO_MODEL, "--local", 1, "--ignore-end-of-turn", "--temperature", 1,
+                          "Once upon a time")
+        program.wait_for(" ")
+        time.sleep(0.1)
+        if program.process.poll() is None:
+            self.assertEqual(program.stop(signal.SIGINT), 130)

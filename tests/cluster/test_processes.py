@@ -1,0 +1,203 @@
+"""Coordinator and workers as real processes."""
+
+import concurrent.futures
+import os
+import re
+import signal
+import subprocess
+import time
+import unittest
+import urllib.request
+
+from programs import BIN, DEMO_MODEL, Cluster, Program, free_port, tandem
+
+GREEDY = ["--max-tokens", 60, "--ignore-end-of-turn", "--print", "ids", "-q"]
+PROMPTS = ["Once upon a time", "The cat", "One day a girl named", "12 + 7 =", "What is", "A dog and a bird", "In the garden", "Tandem"]
+
+
+def alone(prompt):
+    """The ids that one process gives, the truth for every cluster."""
+    result = tandem("generate", "--model", DEMO_MODEL, "--local", 1, *GREEDY, prompt)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def running_and_pages(cluster):
+    status = cluster.tandem("status").stdout
+    return tuple(map(int, re.search(r"requests (\d+) running, (\d+) waiting; KV pages (\d+) of", status).groups()))
+
+
+class TwoWorkersTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.metrics = [free_port() for _ in range(2)]
+        cls.cluster = Cluster(coordinator_flags=["--metrics", f"127.0.0.1:{cls.metrics[0]}"])
+        cls.cluster.__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.cluster.__exit__()
+
+    def test_status_shows_a_split_model(self):
+        status = self.cluster.tandem("status").stdout
+        self.assertIn("serving", status)
+        ranges = re.findall(r"^worker-\d +(\d+)-(\d+) ", status, re.MULTILINE)
+        self.assertEqual(len(ranges), 2, status)
+        self.assertEqual(int(ranges[0][0]), 0)
+        self.assertEqual(int(ranges[1][0]), int(ranges[0][1]) + 1)
+        self.assertIn("streamed", status)
+
+    def test_answers_equal_those_of_one_process(self):
+        for prompt in PROMPTS[:3]:
+            result = self.cluster.tandem("generate", *GREEDY, prompt)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(result.stdout, alone(prompt))
+
+    def test_eight_clients_at_once_get_what_each_gets_alone(self):
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda prompt: self.cluster.tandem("generate", *GREEDY, prompt).stdout, PROMPTS))
+        for prompt, ids in zip(PROMPTS, together):
+            self.assertEqual(ids, alone(prompt), prompt)
+
+    def test_unknown_model_names_the_one_served(self):
+        result = self.cluster.tandem("generate", "--model", "no-such-model", "x")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("no-such-model", result.stderr)
+        self.assertIn("tandem-demo", result.stderr)
+
+    def test_interrupted_client_frees_its_pages(self):
+        client = Program(BIN / "tandem", "generate", "--server", self.cluster.server, "--ignore-end-of-turn", "--temperature", 1, "Once upon a time")
+        client.wait_for(" ")
+        client.stop(signal.SIGINT)
+        end = time.monotonic() + 10
+        while running_and_pages(self.cluster) != (0, 0, 0):
+            self.assertLess(time.monotonic(), end, self.cluster.tandem("status").stdout)
+            time.sleep(0.05)
+
+    def test_metrics(self):
+        self.cluster.tandem("generate", *GREEDY, "The cat")
+        text = urllib.request.urlopen(f"http://127.0.0.1:{self.metrics[0]}/metrics", timeout=10).read().decode()
+        for name in ("coordinator_requests_total", "coordinator_tokens_total", "coordinator_time_to_first_token_seconds", "coordinator_step_seconds"):
+            self.assertIn(name, text)
+        for part in ("compute", "queue", "wire"):
+            self.assertIn(f'part="{part}"', text)
+
+    def test_plan_of_the_live_cluster(self):
+        plan = self.cluster.tandem("plan")
+        self.assertEqual(plan.returncode, 0, plan.stderr)
+        self.assertIn("tokens/s", plan.stdout)
+
+
+class UpJoinTest(unittest.TestCase):
+    def test_up_prints_the_line_for_the_other_machine_and_both_serve(self):
+        server = f"127.0.0.1:{free_port()}"
+        up = Program(BIN / "tandem", "up", DEMO_MODEL, "--listen", server, "--min-workers", 2, "--threads", 1)
+        join = None
+        try:
+            up.wait_for(f"tandem join {server}")
+            join = Program(BIN / "tandem", "join", server, "--threads", 1)
+            result = tandem("status", "--server", server, "--wait", 60, timeout=90)
+            self.assertEqual(result.returncode, 0, result.stderr + up.output() + join.output())
+            answer = tandem("generate", "--server", server, *GREEDY, "Once upon a time")
+            self.assertEqual(answer.stdout, alone("Once upon a time"))
+            self.assertEqual(join.stop(signal.SIGINT), 0)
+        finally:
+            codes = [program.stop(signal.SIGINT) for program in (up, join) if program]
+        self.assertEqual(codes, [0, 0])
+
+    def test_up_alone_serves_at_once(self):
+        server = f"127.0.0.1:{free_port()}"
+        up = Program(BIN / "tandem", "up", DEMO_MODEL, "--listen", server, "--threads", 1)
+        try:
+            self.assertEqual(tandem("status", "--server", server, "--wait", 60, timeout=90).returncode, 0, up.output())
+            self.assertEqual(tandem("generate", "--server", server, *GREEDY, "The cat").stdout, alone("The cat"))
+        finally:
+            self.assertEqual(up.stop(signal.SIGTERM), 0)
+
+
+class FailureTest(unittest.TestCase):
+    def test_a_killed_worker_costs_time_but_no_token(self):
+        with Cluster(workers=2) as cluster:
+            expected = alone("Once upon a time")
+            spare = cluster.add_worker("spare")
+            client = Program(BIN / "tandem", "generate", "--server", cluster.server, *GREEDY, "Once upon a time")
+            client.wait_for(" ")
+            cluster.workers[0].process.kill()
+            self.assertEqual(client.process.wait(60), 0, client.output() + cluster.coordinator.output())
+            self.assertEqual(client.output(), expected)
+            self.assertIsNone(spare.process.poll())
+
+    def test_no_worker_has_room(self):
+        with Cluster(workers=0) as cluster:
+            cluster.add_worker("tiny", ["--memory", "1MiB"])
+            end = time.monotonic() + 30
+            while "needs" not in (status := cluster.tandem("status").stdout):
+                self.assertLess(time.monotonic(), end, status)
+                time.sleep(0.05)
+            self.assertRegex(status, r"waiting: .*MiB")
+            result = cluster.tandem("generate", "--max-tokens", 1, "x", timeout=90)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn("MiB", result.stderr)
+
+    def test_all_stop_cleanly_on_a_signal(self):
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            with Cluster(workers=2) as cluster:
+                self.assertEqual([program.stop(signum) for program in [*cluster.workers, cluster.coordinator]], [0, 0, 0])
+
+    def test_workers_return_after_the_coordinator_was_restarted(self):
+        with Cluster(workers=2) as cluster:
+            cluster.coordinator.process.kill()
+            cluster.coordinator.process.wait()
+            cluster.coordinator = Program(BIN / "tandem-coordinator", "--model", DEMO_MODEL, "--listen", cluster.server, "--min-workers", 2)
+            cluster.wait_serving()
+            self.assertEqual(cluster.tandem("generate", *GREEDY, "The cat").stdout, alone("The cat"))
+
+
+def may_make_namespaces():
+    name = f"tandem-probe-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode == 0
+    if made:
+        subprocess.run(["ip", "netns", "del", name], check=False)
+    return made
+
+
+class NamespaceTest(unittest.TestCase):
+    """Coordinator and two workers on three hosts: network namespaces joined by a bridge."""
+
+    def setUp(self):
+        if os.geteuid() != 0 or not may_make_namespaces():
+            self.skipTest("needs the right to make network namespaces (root)")
+        tag = f"td{os.getpid() % 10000}"
+        self.bridge, self.hosts = f"{tag}br", [f"{tag}h{index}" for index in range(3)]
+        self.ip("link", "add", self.bridge, "type", "bridge")
+        self.addCleanup(self.ip, "link", "del", self.bridge)
+        self.ip("link", "set", self.bridge, "up")
+        for index, host in enumerate(self.hosts):
+            self.ip("netns", "add", host)
+            self.addCleanup(self.ip, "netns", "del", host)
+            self.ip("link", "add", f"{host}o", "type", "veth", "peer", "name", "eth0", "netns", host)
+            self.ip("link", "set", f"{host}o", "master", self.bridge, "up")
+            self.ip("-n", host, "addr", "add", f"10.213.77.{index + 1}/24", "dev", "eth0")
+            self.ip("-n", host, "link", "set", "eth0", "up")
+            self.ip("-n", host, "link", "set", "lo", "up")
+
+    def ip(self, *arguments):
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+    def test_three_hosts_answer_like_one(self):
+        inside = [("ip", "netns", "exec", host) for host in self.hosts]
+        server = "10.213.77.1:7070"
+        programs = [Program(BIN / "tandem-coordinator", "--model", DEMO_MODEL, "--listen", server, "--min-workers", 2, "--insecure",
+                            prefix=inside[0])]
+        try:
+            for index in (1, 2):
+                programs.append(Program(BIN / "tandem-worker", "--coordinator", server, "--listen", f"10.213.77.{index + 1}:0", "--name",
+                                        f"host-{index}", "--threads", 1, "--insecure", prefix=inside[index]))
+            status = tandem("status", "--server", server, "--wait", 60, timeout=90, prefix=inside[2])
+            self.assertEqual(status.returncode, 0, status.stderr + "".join(program.output() for program in programs))
+            self.assertIn("10.213.77.2:", status.stdout)
+            answer = tandem("generate", "--server", server, *GREEDY, "Once upon a time", prefix=inside[1])
+            self.assertEqual(answer.stdout, alone("Once upon a time"), answer.stderr)
+        finally:
+            codes = [program.stop(signal.SIGTERM) for program in reversed(programs)]
+        self.assertEqual(codes, [0, 0, 0])

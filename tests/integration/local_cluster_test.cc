@@ -1,0 +1,124 @@
+// The whole path from request to answer in one process over in-memory links: what ThreadSanitizer can see.
+#include "cli/local_cluster.h"
+
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/synchronization/notification.h"
+#include "tests/integration/answers.h"
+
+namespace tandem::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(LocalClusterTest, AnswersAreTheSameOnAnyNumberOfWorkers) {
+  const std::vector<v1::GenerateRequest> requests = EightRequests();
+  auto one = TinyCluster(1);
+  ASSERT_NE(one, nullptr);
+  for (int workers : {2, 3, 4}) {
+    auto split = TinyCluster(workers);
+    ASSERT_NE(split, nullptr);
+    for (const v1::GenerateRequest& request : requests) {
+      const Answer expected = Ask(*one, request), answer = Ask(*split, request);
+      ASSERT_TRUE(answer.status.ok()) << answer.status;
+      EXPECT_EQ(answer.ids, expected.ids) << workers << " workers";
+      EXPECT_EQ(answer.ids.size(), request.max_tokens());
+      EXPECT_EQ(answer.last.finish_reason(), v1::FINISH_REASON_LENGTH);
+    }
+  }
+}
+
+TEST(LocalClusterTest, EightClientsAtOnceGetWhatEachGetsAlone) {
+  const std::vector<v1::GenerateRequest> requests = EightRequests();
+  auto cluster = TinyCluster(2);
+  ASSERT_NE(cluster, nullptr);
+  std::vector<Answer> alone, together(requests.size());
+  for (const v1::GenerateRequest& request : requests) alone.push_back(Ask(*cluster, request));
+  std::vector<std::thread> clients;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    clients.emplace_back([&, i] { together[i] = Ask(*cluster, requests[i]); });
+  }
+  for (std::thread& client : clients) client.join();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    ASSERT_TRUE(together[i].status.ok()) << together[i].status;
+    EXPECT_EQ(together[i].ids, alone[i].ids) << "client " << i;
+  }
+}
+
+TEST(LocalClusterTest, LogitsAreBitIdenticalOnAnyNumberOfWorkers) {
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 70; ++i) ids.push_back(3 + i * 7 % 290);
+  std::vector<std::vector<float>> logits;
+  for (int workers : {1, 2, 4}) {
+    auto cluster = TinyCluster(workers);
+    ASSERT_NE(cluster, nullptr);
+    std::vector<float> all;
+    ASSERT_TRUE(
+        cluster->Logits(ids, [&](std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); }).ok());
+    ASSERT_EQ(all.size(), ids.size() * cluster->model().spec().vocab);
+    logits.push_back(std::move(all));
+  }
+  EXPECT_EQ(std::memcmp(logits[0].data(), logits[1].data(), logits[0].size() * sizeof(float)), 0);
+  EXPECT_EQ(std::memcmp(logits[0].data(), logits[2].data(), logits[0].size() * sizeof(float)), 0);
+}
+
+TEST(LocalClusterTest, CancelEndsTheAnswerAndFreesItsPages) {
+  auto cluster = TinyCluster(2);
+  ASSERT_NE(cluster, nullptr);
+  absl::Notification begun, done;
+  absl::Status ended;
+  v1::GenerateRequest request = IdsRequest({5, 6, 7}, 200);
+  auto generation =
+      cluster->generator().Start(request, [&](v1::GenerateResponse response, bool last, absl::Status status) {
+        if (!last && !begun.HasBeenNotified()) begun.Notify();
+        if (!last) return;
+        ended = status;
+        done.Notify();
+      });
+  ASSERT_TRUE(generation.ok()) << generation.status();
+  begun.WaitForNotification();
+  (*generation)->Cancel();
+  done.WaitForNotification();
+  EXPECT_TRUE(absl::IsCancelled(ended)) << ended;
+  // A later request sees the pages free again: it needs nearly all of them.
+  EXPECT_TRUE(Ask(*cluster, IdsRequest(std::vector<uint32_t>(230, 9), 20)).status.ok());
+  EXPECT_EQ(cluster->dispatcher().stats().running, 0);
+}
+
+TEST(LocalClusterTest, MoreWorkersThanLayersIsRefusedWithTheNumbers) {
+  cli::LocalClusterOptions options;
+  options.model_path = WriteTinyModel();
+  options.workers = 9;
+  const auto cluster = cli::LocalCluster::Create(options);
+  EXPECT_TRUE(absl::IsInvalidArgument(cluster.status()));
+  EXPECT_THAT(std::string(cluster.status().message()), HasSubstr("9"));
+  EXPECT_THAT(std::string(cluster.status().message()), HasSubstr("4 layers"));
+}
+
+TEST(LocalClusterTest, ContextBeyondTheModelsIsRefusedWithTheNumbers) {
+  cli::LocalClusterOptions options;
+  options.model_path = WriteTinyModel();
+  options.context = 100000;
+  const auto cluster = cli::LocalCluster::Create(options);
+  EXPECT_TRUE(absl::IsInvalidArgument(cluster.status()));
+  EXPECT_THAT(std::string(cluster.status().message()), HasSubstr("100000"));
+}
+
+TEST(LocalClusterTest, EndsWithContextWhenItIsFull) {
+  auto cluster = TinyCluster(2);
+  ASSERT_NE(cluster, nullptr);
+  v1::GenerateRequest request = IdsRequest({5, 6, 7}, 1);
+  request.clear_max_tokens();
+  const Answer answer = Ask(*cluster, request);
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.last.finish_reason(), v1::FINISH_REASON_CONTEXT);
+  EXPECT_EQ(answer.last.usage().prompt_tokens() + answer.last.usage().generated_tokens(), 256u);
+}
+
+}  // namespace
+}  // namespace tandem::testing
