@@ -24,6 +24,7 @@ inline void ScaledDots(const uint8_t* scales, const uint8_t* w, const int8_t* x,
     // 16 products of at most 15 * 127 in each int16.
     __m256i low_dot[kRows] = {};
     __m256i high_dot[kRows] = {};
+#pragma GCC unroll 8
     for (int u = 0; u < 8; ++u) {
       const __m256i both = Load256(w + (8 * c + u) * 64);
       const __m256i low = _mm256_and_si256(both, nibble);
@@ -34,6 +35,8 @@ inline void ScaledDots(const uint8_t* scales, const uint8_t* w, const int8_t* x,
         const __m256i high_x = _mm256_set1_epi32(LoadInt32(xu + 32));
         low_dot[r] = _mm256_add_epi16(low_dot[r], _mm256_maddubs_epi16(low, low_x));
         high_dot[r] = _mm256_add_epi16(high_dot[r], _mm256_maddubs_epi16(high, high_x));
+        KeepOrder(low_dot[r]);
+        KeepOrder(high_dot[r]);
       }
     }
     const __m256i low_scale = ScalePairs(scales + 2 * c * kRowGroup);

@@ -96,6 +96,6 @@ struct MatMulQ6_KKernel {
 
 }  // namespace
 
-void MatMulQ6_K(const MatMulArgs& args) { RunGroups<MatMulQ6_KKernel, 1, 2>(args); }
+void MatMulQ6_K(const MatMulArgs& args) { RunGroups<MatMulQ6_KKernel, 1, 4>(args); }
 
 }  // namespace tandem::engine::avx2
