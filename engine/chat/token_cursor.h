@@ -1,6 +1,8 @@
 // A place in the tokens of a template, shared by the two parsers.
 #pragma once
 
+#include <algorithm>
+#include <string>
 #include <utility>
 #include <vector>
 

@@ -1,6 +1,7 @@
 #include "engine/chat/value.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 
