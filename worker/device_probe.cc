@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 constexpr double kBandwidthSeconds = 0.3;
 constexpr double kMacsSeconds = 0.2;
 constexpr uint64_t kMinBufferBytes = 256 << 20;
-constexpr uint64_t kMaxBufferBytes = 1 << 30;
+constexpr uint64_t kMaxBufferBytes = 512 << 20;
 
 double SecondsSince(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
@@ -57,7 +57,7 @@ uint64_t Sum(const uint64_t* words, int64_t count) {
 // A buffer that does not fit into the caches, without taking more than a quarter of the memory.
 uint64_t BandwidthBufferBytes(uint64_t memory_bytes) {
   const int64_t last_level = std::max<int64_t>(sysconf(_SC_LEVEL3_CACHE_SIZE), 0);
-  const uint64_t wanted = std::clamp<uint64_t>(4 * last_level, kMinBufferBytes, kMaxBufferBytes);
+  const uint64_t wanted = std::clamp<uint64_t>(2 * last_level, kMinBufferBytes, kMaxBufferBytes);
   return std::min(wanted, memory_bytes / 4);
 }
 

@@ -9,6 +9,7 @@ namespace tandem::worker {
 namespace {
 
 constexpr absl::Duration kReportInterval = absl::Milliseconds(100);
+constexpr absl::Duration kLineInterval = absl::Seconds(1);
 constexpr int kBarWidth = 30;
 
 }  // namespace
@@ -22,9 +23,10 @@ void LoadProgressMeter::Update(uint64_t done, uint64_t total, absl::Time now) {
   if (begin_ == absl::InfinitePast()) begin_ = now;
   finished_ = done == total;
   const int tenth = static_cast<int>(static_cast<double>(done) / total * 10);
-  if (!terminal_ && tenth > last_tenth_) {
+  if (!terminal_ && tenth > last_tenth_ && (finished_ || now - last_line_ >= kLineInterval)) {
     show_(absl::StrFormat("loading %s: %d %%, %.1f of %.1f MB", title_, tenth * 10, done / 1e6, total / 1e6));
     last_tenth_ = tenth;
+    last_line_ = now;
   }
   if (!finished_ && now - last_report_ < kReportInterval) return;
   last_report_ = now;

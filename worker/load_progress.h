@@ -17,7 +17,7 @@ class LoadProgressMeter {
 
   // `title` is for people ("layers 0 to 15"). `report` goes to the coordinator, at most ten times a second and once at
   // the end; `show` gets the text for people: a bar that begins with a carriage return when `terminal`, as often as
-  // `report`; else a line for every 10 %.
+  // `report`; else a line for every 10 %, at most one a second, and one at the end.
   LoadProgressMeter(std::string title, bool terminal, Report report, ShowLine show);
 
   void Update(uint64_t bytes_done, uint64_t bytes_total, absl::Time now);
@@ -31,6 +31,7 @@ class LoadProgressMeter {
   const ShowLine show_;
   absl::Time begin_ = absl::InfinitePast();
   absl::Time last_report_ = absl::InfinitePast();
+  absl::Time last_line_ = absl::InfinitePast();
   int last_tenth_ = 0;
   bool finished_ = false;
 };

@@ -113,11 +113,17 @@ ClusterHandlers Worker::Parts::Handlers() {
   return handlers;
 }
 
-// Start order: settings and kernels, measurements (they want the machine for themselves), metrics, listener, stage
-// host, and last the membership, since from then on the coordinator may call on all the others.
+// Start order: settings, what may be taken already (ports), measurements, stage host, and last the membership, since
+// from then on the coordinator may call on all the others.
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerConfig& config) {
   TANDEM_RETURN_IF_ERROR(CheckConfig(config));
   TANDEM_ASSIGN_OR_RETURN(const engine::Isa isa, engine::ParseIsa(config.isa));
+  auto parts = std::make_unique<Parts>();
+  TANDEM_ASSIGN_OR_RETURN(parts->metrics, WorkerMetrics::Create(config.metrics_listen));
+  parts->pipeline = links::MakePipelineService();
+  TANDEM_RETURN_IF_ERROR(parts->Listen(config.listen));
+  std::unique_ptr<Worker> worker(new Worker(std::move(parts)));  // from here on ~Worker stops what runs
+  Parts& p = *worker->parts_;
   TANDEM_ASSIGN_OR_RETURN(v1::Device device, ProbeDevice({.threads = config.threads,
                                                           .pin_threads = config.pin_threads,
                                                           .isa = isa,
@@ -125,13 +131,6 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerConfig& config
   spdlog::info("{}: {} threads, {}, {:.1f} GB of memory, {:.1f} GB/s, {:.0f} G int8 multiply-adds/s",
                device.cpu_model(), device.threads(), device.isa(), device.memory_bytes() / 1e9,
                device.memory_bandwidth() / 1e9, device.int8_macs() / 1e9);
-
-  auto parts = std::make_unique<Parts>();
-  TANDEM_ASSIGN_OR_RETURN(parts->metrics, WorkerMetrics::Create(config.metrics_listen));
-  parts->pipeline = links::MakePipelineService();
-  TANDEM_RETURN_IF_ERROR(parts->Listen(config.listen));
-  std::unique_ptr<Worker> worker(new Worker(std::move(parts)));  // from here on ~Worker stops what runs
-  Parts& p = *worker->parts_;
 
   ClusterClientOptions client;
   client.coordinator = config.coordinator;
@@ -149,9 +148,10 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerConfig& config
   host.terminal = isatty(STDERR_FILENO) != 0;
   *client.hello.mutable_device() = std::move(device);
   spdlog::info("listening on {}, known to others as {}", config.listen, address);
-  if (config.insecure)
+  if (config.insecure) {
     spdlog::warn(
         "--insecure: traffic is neither encrypted nor authenticated; anybody who reaches this port can use it");
+  }
 
   p.coordinator = v1::Cluster::NewStub(proto_support::MakeChannel(config.coordinator));
   p.host = std::make_unique<StageHost>(std::move(host), *p.coordinator, *p.pipeline, *p.metrics,

@@ -29,6 +29,8 @@ constexpr int kMaxReconnectMs = 2000;
 void PrepareGrpc() {
   // The default of 5 s delays the end of idle streams and thereby the shutdown of servers.
   setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "100", /*overwrite=*/0);
+  // What gRPC would print (a port in use, among others) reaches our own messages as an error.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
 }
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
