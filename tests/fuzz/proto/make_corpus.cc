@@ -1,0 +1,82 @@
+// Writes the seeds of the step frame fuzzer: step_frame_make_corpus FOLDER. Run it after a change of pipeline.proto and
+// commit the files.
+#include <fstream>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "tandem/v1/pipeline.pb.h"
+
+namespace tandem {
+namespace {
+
+constexpr int kHidden = 32;  // of the model in step_frame_fuzz_body.cc
+
+v1::Slice* AddSlice(v1::StepFrame& frame, uint32_t position, int tokens, v1::SliceOutput output) {
+  v1::Slice* slice = frame.add_slices();
+  slice->set_sequence(frame.slices_size());
+  slice->set_position(position);
+  for (int i = 0; i < tokens; ++i) slice->add_tokens(i + 5);
+  slice->add_pages(frame.slices_size() - 1);
+  slice->set_output(output);
+  return slice;
+}
+
+// A prefill, a draw with every sampling field, and logits.
+v1::StepFrame EverySlice() {
+  v1::StepFrame frame;
+  frame.set_epoch(1);
+  frame.set_step(1);
+  AddSlice(frame, 0, 3, v1::SLICE_OUTPUT_NONE);
+  v1::Slice* slice = AddSlice(frame, 2, 1, v1::SLICE_OUTPUT_SAMPLE);
+  slice->add_recent(5);
+  slice->add_recent(6);
+  v1::Sampling* sampling = slice->mutable_sampling();
+  sampling->set_temperature(0.8f);
+  sampling->set_top_k(40);
+  sampling->set_top_p(0.9f);
+  sampling->set_min_p(0.05f);
+  sampling->set_repetition_penalty(1.1f);
+  sampling->set_presence_penalty(0.1f);
+  sampling->set_frequency_penalty(0.1f);
+  sampling->set_penalty_window(32);
+  sampling->set_seed(7);
+  sampling->set_top_logprobs(3);
+  sampling->add_logit_bias()->set_token(9);
+  sampling->mutable_logit_bias(0)->set_bias(2);
+  AddSlice(frame, 0, 2, v1::SLICE_OUTPUT_LOGITS);
+  return frame;
+}
+
+v1::StepFrame Greedy() {
+  v1::StepFrame frame;
+  AddSlice(frame, 0, 1, v1::SLICE_OUTPUT_SAMPLE);
+  return frame;
+}
+
+v1::StepFrame WithActivations(v1::StepFrame frame) {
+  int tokens = 0;
+  for (const v1::Slice& slice : frame.slices()) tokens += slice.tokens_size();
+  const std::vector<float> hidden(tokens * kHidden, 0.5f);
+  frame.set_activations(hidden.data(), hidden.size() * sizeof(float));
+  frame.set_activation_type(v1::ACTIVATION_TYPE_F32);
+  return frame;
+}
+
+}  // namespace
+}  // namespace tandem
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::cerr << "usage: step_frame_make_corpus FOLDER\n";
+    return 2;
+  }
+  const auto write = [&](const char* name, const tandem::v1::StepFrame& frame) {
+    std::ofstream(std::string(argv[1]) + "/" + name, std::ios::binary) << frame.SerializeAsString();
+  };
+  write("first_stage.bin", tandem::EverySlice());
+  write("last_stage.bin", tandem::WithActivations(tandem::EverySlice()));
+  write("greedy_first.bin", tandem::Greedy());
+  write("greedy_last.bin", tandem::WithActivations(tandem::Greedy()));
+  return 0;
+}
