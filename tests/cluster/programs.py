@@ -70,7 +70,7 @@ class Cluster:
 
     def __enter__(self):
         self.coordinator = Program(BIN / "tandem-coordinator", "--model", self.model, "--listen", self.server,
-                                   "--min-workers", self.count, *self.coordinator_flags)
+                                   "--min-workers", max(1, self.count), *self.coordinator_flags)
         for index in range(self.count):
             self.add_worker(f"worker-{index}")
         if self.count:

@@ -15,9 +15,12 @@ GREEDY = ["--max-tokens", 60, "--ignore-end-of-turn", "--print", "ids", "-q"]
 PROMPTS = ["Once upon a time", "The cat", "One day a girl named", "12 + 7 =", "What is", "A dog and a bird", "In the garden", "Tandem"]
 
 
-def alone(prompt):
+LONG = [*GREEDY[2:], "--max-tokens", 900]
+
+
+def alone(prompt, flags=GREEDY):
     """The ids that one process gives, the truth for every cluster."""
-    result = tandem("generate", "--model", DEMO_MODEL, "--local", 1, *GREEDY, prompt)
+    result = tandem("generate", "--model", DEMO_MODEL, "--local", 1, *flags, prompt)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -118,11 +121,12 @@ class UpJoinTest(unittest.TestCase):
 class FailureTest(unittest.TestCase):
     def test_a_killed_worker_costs_time_but_no_token(self):
         with Cluster(workers=2) as cluster:
-            expected = alone("Once upon a time")
-            spare = cluster.add_worker("spare")
-            client = Program(BIN / "tandem", "generate", "--server", cluster.server, *GREEDY, "Once upon a time")
+            expected = alone("Once upon a time", LONG)
+            client = Program(BIN / "tandem", "generate", "--server", cluster.server, *LONG, "Once upon a time")
             client.wait_for(" ")
             cluster.workers[0].process.kill()
+            self.assertIsNone(client.process.poll(), "the answer was complete before the worker was killed")
+            spare = cluster.add_worker("spare")
             self.assertEqual(client.process.wait(60), 0, client.output() + cluster.coordinator.output())
             self.assertEqual(client.output(), expected)
             self.assertIsNone(spare.process.poll())
