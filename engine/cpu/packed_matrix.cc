@@ -1,5 +1,7 @@
 #include "engine/cpu/packed_matrix.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -12,7 +14,21 @@
 namespace tandem::engine {
 namespace {
 
-constexpr size_t kAlignment = 64;
+// Matrices of this size and more are aligned to huge pages and ask for them: a product reads its weights once from end
+// to end, and with 4 KiB pages waits for address translation.
+constexpr uint64_t kHugePage = uint64_t{2} << 20;
+constexpr uint64_t kCacheLine = 64;
+
+// Null if there is no memory.
+std::byte* AllocateWeights(uint64_t bytes) {
+  const uint64_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
+  // aligned_alloc wants a multiple of the alignment; the rest of the last huge page is never touched.
+  const uint64_t allocated = (bytes + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(alignment, allocated);
+  // A hint: a kernel without huge pages refuses it, which changes nothing.
+  if (memory != nullptr && alignment == kHugePage) (void)madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+  return static_cast<std::byte*>(memory);
+}
 
 absl::string_view TypeName(TensorType type) {
   const BlockFormat* format = FindBlockFormat(type);
@@ -70,9 +86,7 @@ absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, 
   matrix.rows_ = static_cast<int64_t>(rows);
   matrix.cols_ = static_cast<int64_t>(cols);
   matrix.group_bytes_ = PackedGroupBytes(type, cols);
-  // aligned_alloc wants a multiple of the alignment.
-  const uint64_t allocated = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  matrix.data_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, allocated)));
+  matrix.data_.reset(AllocateWeights(bytes));
   if (matrix.data_ == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for ", bytes, " bytes of ", TypeName(type), " weights; give this worker fewer layers"));
