@@ -5,7 +5,7 @@
 #                                                 built and run under the sanitizer (address includes undefined; thread leaves out
 #                                                 the tests labelled grpc: Debian's gRPC is not instrumented, which gives false reports)
 #   tests/run.sh --locks                          only compiles, with Clang and -Wthread-safety -Werror
-#   tests/run.sh --labels=REGEX                   only tests with such labels: unit kernel integration e2e
+#   tests/run.sh --labels=REGEX                   only tests with such labels: unit kernel integration e2e (those that use gRPC end in _grpc)
 #   tests/run.sh --jobs=N                         parallel compilers and tests (default: all processors)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -33,14 +33,16 @@ echo "configure: preset $preset in build/$preset"
 cmake --preset "$preset" >"/tmp/tandem-configure.$$" 2>&1 || { cat "/tmp/tandem-configure.$$"; rm -f "/tmp/tandem-configure.$$"; exit 1; }
 rm -f "/tmp/tandem-configure.$$"
 echo "build: $jobs jobs"
-cmake --build "build/$preset" --parallel "$jobs"
+target=all
+[ "$preset" = thread ] && target=tests_without_grpc
+cmake --build "build/$preset" --parallel "$jobs" --target "$target"
 [ "$preset" = locks ] && { echo "lock annotations: clean"; exit 0; }
 
 export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$root/tests/tsan.supp
-select=()
-[ -n "$labels" ] && select+=(-L "$labels")
-[ "$preset" = thread ] && select+=(-LE "grpc|e2e")
+[ -n "$labels" ] || labels='unit|kernel|integration|e2e'
+select=(-L "$labels")
+[ "$preset" = thread ] && select+=(-LE grpc)
 echo "test: build/$preset"
 ctest --test-dir "build/$preset" --output-on-failure --parallel "$jobs" "${select[@]}"
