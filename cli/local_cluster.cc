@@ -1,10 +1,10 @@
 #include "cli/local_cluster.h"
 
 #include <algorithm>
+#include <latch>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "cli/progress_bar.h"
 #include "engine/base/status_macros.h"
 #include "engine/cpu/thread_pool.h"
@@ -41,17 +41,17 @@ class LogitsListener : public coordinator::GenerationListener {
   void OnLogits(int32_t, std::span<const float> logits) override { on_row_(logits); }
   void OnFinished(const absl::Status& status, const coordinator::GenerationResult&) override {
     status_ = status;
-    done_.Notify();
+    done_.count_down();
   }
   absl::Status Wait() {
-    done_.WaitForNotification();
+    done_.wait();
     return status_;
   }
 
  private:
   const std::function<void(std::span<const float>)>& on_row_;
   absl::Status status_;
-  absl::Notification done_;
+  std::latch done_{1};
 };
 
 }  // namespace
@@ -143,18 +143,18 @@ absl::Status LocalCluster::Start(const LocalClusterOptions& options) {
 
 absl::Status LocalCluster::Generate(const v1::GenerateRequest& request, Interrupt& interrupt,
                                     const std::function<void(const v1::GenerateResponse&)>& on_response) {
-  absl::Notification done;
+  std::latch done(1);
   absl::Status ended;
   const auto on_each = [&](const v1::GenerateResponse& response, bool last, const absl::Status& status) {
     if (!last || status.ok()) on_response(response);
     if (!last) return;
     ended = status;
-    done.Notify();
+    done.count_down();
   };
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<coordinator::Generation> generation,
                           generator_.Start(request, on_each));
   interrupt.OnInterrupt([&generation] { generation->Cancel(); });
-  done.WaitForNotification();
+  done.wait();
   interrupt.OnInterrupt({});
   return ended;
 }

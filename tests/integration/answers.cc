@@ -2,10 +2,11 @@
 
 #include <unistd.h>
 
+#include <latch>
+
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "tests/support/tiny_model.h"
 
 namespace tandem::testing {
@@ -44,7 +45,7 @@ std::string WriteTinyModel() {
 
 Answer Ask(cli::LocalCluster& cluster, const v1::GenerateRequest& request) {
   Answer answer;
-  absl::Notification done;
+  std::latch done(1);
   auto generation =
       cluster.generator().Start(request, [&](v1::GenerateResponse response, bool last, absl::Status status) {
         answer.ids.insert(answer.ids.end(), response.ids().begin(), response.ids().end());
@@ -52,13 +53,13 @@ Answer Ask(cli::LocalCluster& cluster, const v1::GenerateRequest& request) {
         if (!last) return;
         answer.last = std::move(response);
         answer.status = std::move(status);
-        done.Notify();
+        done.count_down();
       });
   if (!generation.ok()) {
     answer.status = generation.status();
     return answer;
   }
-  done.WaitForNotification();
+  done.wait();
   return answer;
 }
 

@@ -60,7 +60,8 @@ class GrpcClusterTest : public ::testing::Test {
   }
 
   void WaitUntilServing() {
-    ASSERT_EQ(WaitForState([](const v1::ClusterState& s) { return s.phase() == v1::PHASE_SERVING; }).phase(), v1::PHASE_SERVING);
+    ASSERT_EQ(WaitForState([](const v1::ClusterState& s) { return s.phase() == v1::PHASE_SERVING; }).phase(),
+              v1::PHASE_SERVING);
   }
 
   Answer Ask(const v1::GenerateRequest& request) {

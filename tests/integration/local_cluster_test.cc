@@ -2,13 +2,13 @@
 #include "cli/local_cluster.h"
 
 #include <cstring>
+#include <latch>
 #include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "absl/synchronization/notification.h"
 #include "tests/integration/answers.h"
 
 namespace tandem::testing {
@@ -70,24 +70,29 @@ TEST(LocalClusterTest, LogitsAreBitIdenticalOnAnyNumberOfWorkers) {
 TEST(LocalClusterTest, CancelEndsTheAnswerAndFreesItsPages) {
   auto cluster = TinyCluster(2);
   ASSERT_NE(cluster, nullptr);
-  absl::Notification begun, done;
+  std::latch begun(1), cancelled(1), done(1);
   absl::Status ended;
-  v1::GenerateRequest request = IdsRequest({5, 6, 7}, 200);
   auto generation =
-      cluster->generator().Start(request, [&](v1::GenerateResponse response, bool last, absl::Status status) {
-        if (!last && !begun.HasBeenNotified()) begun.Notify();
+      cluster->generator().Start(IdsRequest({5, 6, 7}, 200), [&](v1::GenerateResponse, bool last, absl::Status status) {
+        if (!last && !begun.try_wait()) {
+          begun.count_down();
+          cancelled.wait();  // holds the dispatch thread, so that the answer cannot end by itself
+        }
         if (!last) return;
         ended = status;
-        done.Notify();
+        done.count_down();
       });
   ASSERT_TRUE(generation.ok()) << generation.status();
-  begun.WaitForNotification();
+  begun.wait();
   (*generation)->Cancel();
-  done.WaitForNotification();
+  cancelled.count_down();
+  done.wait();
   EXPECT_TRUE(absl::IsCancelled(ended)) << ended;
-  // A later request sees the pages free again: it needs nearly all of them.
+  // What a later request needs is free again, and nothing is left behind it.
   EXPECT_TRUE(Ask(*cluster, IdsRequest(std::vector<uint32_t>(230, 9), 20)).status.ok());
+  cluster->dispatcher().Stop();
   EXPECT_EQ(cluster->dispatcher().stats().running, 0);
+  EXPECT_EQ(cluster->dispatcher().stats().kv_pages_used, 0);
 }
 
 TEST(LocalClusterTest, MoreWorkersThanLayersIsRefusedWithTheNumbers) {

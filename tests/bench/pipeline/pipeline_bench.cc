@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <latch>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,7 +16,6 @@
 #include <grpcpp/server_builder.h>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
 #include "cli/local_cluster.h"
 #include "engine/base/status_macros.h"
 #include "links/grpc_link.h"
@@ -66,16 +66,16 @@ v1::GenerateRequest Request(uint32_t steps) {
 
 absl::Status Generate(const coordinator::ServedModel& model, coordinator::Dispatcher& dispatcher, uint32_t steps) {
   coordinator::Generator generator(model, dispatcher);
-  absl::Notification done;
+  std::latch done(1);
   absl::Status ended;
   TANDEM_ASSIGN_OR_RETURN(
       const auto generation,
       generator.Start(Request(steps), [&](const v1::GenerateResponse&, bool last, const absl::Status& status) {
         if (!last) return;
         ended = status;
-        done.Notify();
+        done.count_down();
       }));
-  done.WaitForNotification();
+  done.wait();
   return ended;
 }
 
