@@ -50,6 +50,11 @@ void Dispatcher::DetachPipeline(absl::Status why) {
   Post(Detach{std::move(why)});
 }
 
+void Dispatcher::SetReason(const std::string& why) {
+  MutexLock lock(&mu_);
+  why_detached_ = absl::UnavailableError(why);
+}
+
 void Dispatcher::OnFrame(std::unique_ptr<v1::StepFrame> frame) {
   MutexLock lock(&mu_);
   if (stopping_) return;
@@ -202,6 +207,7 @@ void Dispatcher::Handle(NewTask task) {
 void Dispatcher::Handle(CancelTask cancel) { End(cancel.id, absl::CancelledError("the generation was cancelled")); }
 
 void Dispatcher::Handle(std::unique_ptr<v1::StepFrame> frame) {
+  bytes_in_ += frame->ByteSizeLong();
   if (link_ == nullptr || frame->epoch() != spec_.epoch) return;
   const StepPlan* due = scheduler_.oldest_in_flight();
   if (due == nullptr)
@@ -288,6 +294,7 @@ void Dispatcher::Break(const absl::Status& why) {
 void Dispatcher::Close(const absl::Status& why) {
   if (link_ != nullptr) {
     link_->Close();
+    bytes_out_ += link_->stats().bytes;
     link_.reset();
     detached_at_ = clock_.Now();
     scheduler_.Halt();
@@ -362,9 +369,11 @@ void Dispatcher::Publish() {
   stats.waiting = scheduler_.waiting();
   stats.kv_pages_used = scheduler_.pages_used();
   stats.kv_pages_total = scheduler_.pages_total();
+  stats.bytes_in = bytes_in_;
+  stats.bytes_out = bytes_out_;
   if (link_ != nullptr) {
     stats.epoch = spec_.epoch;
-    stats.link = link_->stats();
+    stats.bytes_out += link_->stats().bytes;
   }
   MutexLock lock(&mu_);
   stats_ = stats;

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <thread>
 #include <variant>
 #include <vector>
@@ -92,7 +93,7 @@ struct DispatcherStats {
   uint64_t epoch = 0;  // 0: no pipeline is attached
   int32_t running = 0, waiting = 0;
   int32_t kv_pages_used = 0, kv_pages_total = 0;
-  links::LinkStats link;  // to the first stage, of this epoch
+  uint64_t bytes_out = 0, bytes_in = 0;  // of frames to the first stage and from the last one, of all epochs
 };
 
 // Role: owns scheduler, tasks and the link to the first stage, on a thread of its own (the dispatch thread). Ownership:
@@ -125,6 +126,8 @@ class Dispatcher {
   void AttachPipeline(PipelineSpec spec, std::unique_ptr<links::StepLink> first);
   // Closes the link; sequences wait. on_pipeline_broken is not called.
   void DetachPipeline(absl::Status why);
+  // What clients are told while nothing serves: "waiting for 1 more worker". Holds until the next Detach.
+  void SetReason(const std::string& why);
   // A frame from the last stage. Frames of other epochs are dropped.
   void OnFrame(std::unique_ptr<v1::StepFrame> frame);
 
@@ -216,6 +219,8 @@ class Dispatcher {
   PipelineSpec spec_;
   std::unique_ptr<links::StepLink> link_;  // null: no pipeline
   Time detached_at_;
+  uint64_t bytes_in_ = 0;
+  uint64_t bytes_out_ = 0;  // of links that are closed
 
   Mutex stop_mu_;  // serialises Stop
   std::thread thread_ ABSL_GUARDED_BY(stop_mu_);

@@ -1,0 +1,323 @@
+#include "coordinator/cluster.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "proto/support/engine_convert.h"
+
+namespace tandem::coordinator {
+namespace {
+
+// A pipeline that has served for this long was a good one: its failure is not held against the next.
+constexpr std::chrono::seconds kGoodService{60};
+
+std::string Text(const absl::Status& status) { return std::string(status.message()); }
+
+}  // namespace
+
+Cluster::Cluster(const ServedModel& model, ClusterOptions options, PipelineEnds& ends)
+    : model_(model),
+      options_(std::move(options)),
+      ends_(ends),
+      registry_(options_.lease),
+      next_epoch_(options_.first_epoch) {}
+
+void Cluster::Join(uint64_t id, const v1::Hello& hello, std::shared_ptr<MemberSession> session, Time now) {
+  const absl::StatusOr<const Member*> member = registry_.Add(id, hello, now);
+  if (!member.ok()) {
+    spdlog::warn("refused a worker: {}", Text(member.status()));
+    session->End(member.status());
+    return;
+  }
+  const std::string name = (*member)->hello.name();
+  spdlog::info("worker {} joined from {}", name, hello.address());
+  sessions_[id] = std::move(session);
+  v1::CoordinatorMessage message;
+  message.mutable_welcome()->set_worker_id(id);
+  message.mutable_welcome()->set_name(name);
+  message.mutable_welcome()->set_heartbeat_ms(static_cast<uint32_t>(options_.heartbeat.count()));
+  message.mutable_welcome()->set_lease_ms(static_cast<uint32_t>(options_.lease.count()));
+  Send(id, std::move(message));
+  failures_ = 0;
+  MembershipChanged(now);
+}
+
+void Cluster::OnMessage(uint64_t id, const v1::WorkerMessage& message, Time arrival, Time now) {
+  if (registry_.Find(id) == nullptr) return;
+  registry_.Heard(id, arrival);
+  if (message.has_heartbeat()) {
+    registry_.SetMemoryUsed(id, message.heartbeat().memory_used());
+  } else if (message.has_progress() && placed_ && message.progress().epoch() == placed_->epoch) {
+    auto load = loads_.find(id);
+    if (load == loads_.end()) return;
+    load->second.bytes_done = message.progress().bytes_done();
+    load->second.bytes_total = message.progress().bytes_total();
+  } else if (message.has_done()) {
+    OnLoadDone(id, message.done(), now);
+  } else if (message.has_hello()) {
+    sessions_.at(id)->End(absl::InvalidArgumentError("a second Hello on one stream"));
+  }
+}
+
+void Cluster::Leave(uint64_t id, const absl::Status& why, Time now) {
+  const Member* member = registry_.Find(id);
+  if (member == nullptr) return;
+  const std::string name = member->hello.name();
+  spdlog::warn("worker {} left: {}", name, Text(why));
+  sessions_.at(id)->End(absl::UnavailableError(why.message()));
+  sessions_.erase(id);
+  registry_.Remove(id);
+  if (placed_ && std::count(placed_->members.begin(), placed_->members.end(), id) > 0) {
+    TearDown(absl::UnavailableError(absl::StrCat("worker ", name, " left: ", why.message())));
+  }
+  MembershipChanged(now);
+}
+
+void Cluster::OnPipelineBroken(uint64_t epoch, const absl::Status& why, Time now) {
+  if (placed_ && placed_->epoch == epoch) Fail(why, now);
+}
+
+void Cluster::Tick(Time now) {
+  for (uint64_t id : registry_.Expired(now)) {
+    Leave(id, absl::DeadlineExceededError(absl::StrCat("nothing heard for ", options_.lease.count(), " ms")), now);
+  }
+  // A load under way is not disturbed; what changed is considered when it has ended.
+  const bool loading = placed_ && !placed_->serving;
+  if (plan_at_ && now >= *plan_at_ && !loading) {
+    plan_at_.reset();
+    PlaceOrMove(now);
+  }
+  if (placed_ && placed_->serving) {
+    explained_.clear();
+  } else if (std::string detail = Detail(); detail != explained_) {
+    explained_ = std::move(detail);
+    ends_.Explain(explained_);
+  }
+}
+
+void Cluster::Stop() {
+  TearDown(absl::UnavailableError("the coordinator is stopping"));
+  for (const auto& [id, session] : sessions_) session->End(absl::UnavailableError("the coordinator is stopping"));
+  sessions_.clear();
+}
+
+void Cluster::MembershipChanged(Time now) { plan_at_ = now + options_.settle; }
+
+void Cluster::PlaceOrMove(Time now) {
+  if (static_cast<int32_t>(registry_.members().size()) < options_.min_workers) return;
+  absl::StatusOr<Plan> plan = MakePlan(options_.plan.context);
+  if (!plan.ok()) {
+    if (placed_) return;  // what serves, stays
+    problem_ = Text(plan.status());
+    spdlog::warn("no placement: {}", problem_);
+    return;
+  }
+  if (placed_) {
+    if (!IsWorthMoving(placed_->plan, *plan)) return;
+    TearDown(absl::UnavailableError("layers move to a better placement"));
+  }
+  Place(*std::move(plan));
+}
+
+std::vector<PlanDevice> Cluster::Devices() const {
+  std::vector<PlanDevice> devices;
+  for (const auto& [id, member] : registry_.members()) {
+    const v1::Device& device = member.hello.device();
+    PlanDevice to;
+    to.name = member.hello.name();
+    to.memory_bytes = device.memory_bytes();
+    to.bandwidth = device.memory_bandwidth();
+    to.int8_macs = device.int8_macs();
+    to.threads = static_cast<int32_t>(std::min<uint32_t>(device.threads(), 1024));
+    devices.push_back(std::move(to));
+  }
+  return devices;
+}
+
+absl::StatusOr<Plan> Cluster::MakePlan(int32_t context) const {
+  PlanOptions options = options_.plan;
+  options.context = context;
+  options.min_stages = options_.min_workers;
+  TANDEM_ASSIGN_OR_RETURN(const PlanInput input, MakePlanInput(model_.file(), model_.spec(), options, Devices()));
+  return PlanPlacement(input);
+}
+
+absl::StatusOr<v1::Placement> Cluster::PlanFor(int32_t context) const {
+  if (registry_.members().empty()) return absl::FailedPreconditionError("no workers have joined yet");
+  TANDEM_ASSIGN_OR_RETURN(const Plan plan, MakePlan(context > 0 ? context : options_.plan.context));
+  return PlacementProto(plan, nullptr);
+}
+
+void Cluster::Place(Plan plan) {
+  spdlog::info("placing {} on {} worker(s)\n{}", model_.name(), plan.stages.size(), FormatPlan(plan));
+  std::vector<uint64_t> ids;
+  for (const auto& [id, member] : registry_.members()) ids.push_back(id);
+  problem_.clear();
+  placed_.emplace();
+  placed_->epoch = next_epoch_++;
+  placed_->plan = std::move(plan);
+  loads_.clear();
+  for (const StagePlan& stage : placed_->plan.stages) {
+    placed_->members.push_back(ids[stage.device]);
+    loads_[ids[stage.device]];
+  }
+  // Before any worker dials.
+  ends_.Serve(placed_->epoch);
+  for (size_t stage = 0; stage < placed_->members.size(); ++stage) {
+    v1::CoordinatorMessage message;
+    *message.mutable_place() = PlaceMessage(*placed_, stage);
+    Send(placed_->members[stage], std::move(message));
+  }
+}
+
+v1::Place Cluster::PlaceMessage(const Placed& placed, size_t stage) const {
+  const StagePlan& plan = placed.plan.stages[stage];
+  v1::Place place;
+  place.set_epoch(placed.epoch);
+  *place.mutable_model() = ModelProto();
+  place.set_first_layer(plan.first_layer);
+  place.set_end_layer(plan.end_layer);
+  place.set_stage(static_cast<uint32_t>(stage));
+  place.set_num_stages(static_cast<uint32_t>(placed.members.size()));
+  const bool last = stage + 1 == placed.members.size();
+  place.set_next_address(last ? address_ : registry_.Find(placed.members[stage + 1])->hello.address());
+  place.mutable_kv()->set_type(proto_support::KvTypeToProto(options_.plan.kv_type));
+  place.mutable_kv()->set_page_tokens(placed.plan.page_tokens);
+  place.mutable_kv()->set_num_pages(placed.plan.num_pages);
+  place.set_max_step_tokens(placed.plan.max_step_tokens);
+  return place;
+}
+
+void Cluster::OnLoadDone(uint64_t id, const v1::LoadDone& done, Time now) {
+  if (!placed_ || placed_->serving || done.epoch() != placed_->epoch) return;
+  auto load = loads_.find(id);
+  if (load == loads_.end()) return;
+  const std::string& name = registry_.Find(id)->hello.name();
+  if (done.code() != 0) {
+    Fail(absl::UnavailableError(absl::StrCat("worker ", name, " could not load its layers: ", done.message())), now);
+    return;
+  }
+  spdlog::info("worker {} has loaded", name);
+  load->second.done = done;
+  const auto loaded = [](const auto& entry) { return entry.second.done.has_value(); };
+  if (std::all_of(loads_.begin(), loads_.end(), loaded)) StartServing(now);
+}
+
+void Cluster::StartServing(Time now) {
+  PipelineSpec spec;
+  spec.epoch = placed_->epoch;
+  spec.num_stages = static_cast<int32_t>(placed_->members.size());
+  spec.num_pages = placed_->plan.num_pages;
+  spec.page_tokens = placed_->plan.page_tokens;
+  spec.max_step_tokens = placed_->plan.max_step_tokens;
+  spec.context = placed_->plan.context;
+  const absl::Status attached = ends_.Attach(spec, registry_.Find(placed_->members[0])->hello.address());
+  if (!attached.ok()) return Fail(attached, now);
+  spdlog::info("serving {} with {} stage(s), epoch {}", model_.name(), spec.num_stages, spec.epoch);
+  placed_->serving = true;
+  placed_->served_since = now;
+}
+
+void Cluster::TearDown(const absl::Status& why) {
+  if (!placed_) return;
+  ends_.Detach(why);
+  v1::CoordinatorMessage message;
+  message.mutable_unload()->set_epoch(placed_->epoch);
+  for (uint64_t id : placed_->members) Send(id, message);
+  placed_.reset();
+  loads_.clear();
+  problem_ = Text(why);
+}
+
+void Cluster::Fail(const absl::Status& why, Time now) {
+  spdlog::error("the pipeline failed: {}", Text(why));
+  if (placed_->serving && now - placed_->served_since >= kGoodService) failures_ = 0;
+  auto pause = options_.first_retry;
+  for (int i = 0; i < failures_ && pause < options_.longest_retry; ++i) pause *= 2;
+  ++failures_;
+  TearDown(why);
+  plan_at_ = now + std::min(pause, options_.longest_retry);
+}
+
+void Cluster::Send(uint64_t id, v1::CoordinatorMessage message) const {
+  if (auto it = sessions_.find(id); it != sessions_.end()) it->second->Send(std::move(message));
+}
+
+std::string Cluster::Detail() const {
+  if (placed_) return placed_->serving ? "serving" : "loading";
+  const int64_t missing = options_.min_workers - static_cast<int64_t>(registry_.members().size());
+  if (missing <= 0) return problem_.empty() ? "about to place layers" : problem_;
+  std::string detail = absl::StrCat("waiting for ", missing, missing == 1 ? " more worker" : " more workers");
+  if (!problem_.empty()) absl::StrAppend(&detail, " (", problem_, ")");
+  return detail;
+}
+
+v1::ModelRef Cluster::ModelProto() const {
+  v1::ModelRef model;
+  model.set_name(model_.name());
+  model.set_fingerprint(model_.fingerprint());
+  model.set_file_bytes(model_.file().file_bytes());
+  model.set_header_bytes(model_.file().header().size());
+  return model;
+}
+
+v1::ClusterState Cluster::State() const {
+  v1::ClusterState state;
+  *state.mutable_model() = ModelProto();
+  state.set_detail(Detail());
+  if (!placed_) {
+    state.set_phase(v1::PHASE_WAITING);
+  } else {
+    state.set_phase(placed_->serving ? v1::PHASE_SERVING : v1::PHASE_LOADING);
+    *state.mutable_placement() = PlacementProto(placed_->plan, &*placed_);
+  }
+  for (const auto& [id, member] : registry_.members()) {
+    v1::Worker* worker = state.add_workers();
+    worker->set_id(id);
+    worker->set_name(member.hello.name());
+    worker->set_address(member.hello.address());
+    *worker->mutable_device() = member.hello.device();
+    worker->set_memory_used(member.memory_used);
+    const auto load = loads_.find(id);
+    if (load == loads_.end()) continue;
+    worker->set_load_bytes_done(load->second.bytes_done);
+    worker->set_load_bytes_total(load->second.bytes_total);
+    worker->set_from_local_file(load->second.done && load->second.done->from_local_file());
+  }
+  return state;
+}
+
+v1::Placement Cluster::PlacementProto(const Plan& plan, const Placed* placed) const {
+  v1::Placement to;
+  to.set_epoch(placed != nullptr ? placed->epoch : 0);
+  to.set_predicted_decode_tokens_per_s(plan.decode_tokens_per_s);
+  to.set_predicted_prefill_tokens_per_s(plan.prefill_tokens_per_s);
+  to.set_num_pages(plan.num_pages);
+  to.set_page_tokens(plan.page_tokens);
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const StagePlan& from = plan.stages[i];
+    v1::StagePlacement* stage = to.add_stages();
+    stage->set_worker(from.name);
+    stage->set_first_layer(from.first_layer);
+    stage->set_end_layer(from.end_layer);
+    stage->set_weight_bytes(from.memory.weights);
+    stage->set_kv_bytes(from.memory.kv);
+    stage->set_scratch_bytes(from.memory.scratch);
+    stage->set_memory_bytes(from.memory_bytes);
+    stage->set_predicted_decode_s(from.decode_s);
+    if (placed == nullptr) continue;
+    // What is really held replaces what was planned.
+    const auto load = loads_.find(placed->members[i]);
+    if (load == loads_.end() || !load->second.done) continue;
+    stage->set_weight_bytes(load->second.done->weight_bytes());
+    stage->set_kv_bytes(load->second.done->kv_bytes());
+    stage->set_scratch_bytes(load->second.done->scratch_bytes());
+  }
+  return to;
+}
+
+}  // namespace tandem::coordinator

@@ -1,0 +1,45 @@
+#include "coordinator/config.h"
+
+#include <map>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "coordinator/placement/cost_model.h"
+
+namespace tandem::coordinator {
+
+void AddCoordinatorFlags(CLI::App& app, CoordinatorConfig* config) {
+  app.add_option("--listen", config->listen, "Address for clients and workers; port 0: any free one")
+      ->capture_default_str();
+  app.add_option("--advertise", config->advertise,
+                 "Address under which workers reach this coordinator (default: that of --listen)");
+  app.add_option("--min-workers", config->min_workers,
+                 "Wait for this many workers, and give each at least one layer where possible")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--context", config->context,
+                 "Most tokens of a prompt and its answer; 0: what the model was made for, at most 4096")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str();
+  static const std::map<std::string, engine::KvType> kv_types = {{"f16", engine::KvType::kF16},
+                                                                 {"f32", engine::KvType::kF32}};
+  app.add_option("--kv", config->kv_type, "Type of the KV cache: f16 or f32")
+      ->transform(CLI::CheckedTransformer(kv_types))
+      ->default_str("f16");
+  app.add_option("--max-sequences", config->max_sequences,
+                 "Full contexts that the KV pages should hold, if memory allows; short requests share them")
+      ->check(CLI::Range(1, kMaxSequences))
+      ->capture_default_str();
+  app.add_option("--max-waiting", config->max_waiting, "Requests that may wait; more are refused")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--max-step-tokens", config->max_step_tokens, "Most tokens of a step: sizes prefill chunks")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  app.add_option("--metrics", config->metrics_listen,
+                 "Serve Prometheus metrics at this address, such as 127.0.0.1:9100");
+  app.add_flag("--insecure", config->insecure, "Listen beyond loopback although nothing is encrypted or authenticated");
+}
+
+}  // namespace tandem::coordinator

@@ -1,0 +1,171 @@
+#include "coordinator/gateway/cluster_service.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#define XXH_STATIC_LINKING_ONLY  // the state of a running checksum as a member
+#include <xxhash.h>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/gateway/join_stream.h"
+#include "proto/support/status_convert.h"
+
+namespace tandem::coordinator {
+namespace {
+
+constexpr size_t kChunkBytes = size_t{1} << 20;
+
+// Ends a streaming call at once. Deletes itself.
+template <typename Response>
+class Refusal : public grpc::ServerWriteReactor<Response> {
+ public:
+  explicit Refusal(const absl::Status& status) { this->Finish(proto_support::ToGrpc(status)); }
+  void OnDone() override { delete this; }
+};
+
+// Writes chunks one after the other, each filled on the file reader's thread. Deletes itself.
+template <typename Response>
+class ChunkStream : public grpc::ServerWriteReactor<Response> {
+ public:
+  // Fills the next chunk; false: there are no more.
+  using Fill = std::function<bool(Response* chunk)>;
+  ChunkStream(SerialExecutor& reader, Fill fill) : reader_(reader), fill_(std::move(fill)) {}
+
+  void Start() { Next(); }
+  void OnWriteDone(bool ok) override {
+    if (ok) {
+      Next();
+    } else {
+      this->Finish(grpc::Status::CANCELLED);
+    }
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  void Next() {
+    const bool posted = reader_.Post([this] {
+      if (fill_(&chunk_)) {
+        this->StartWrite(&chunk_);
+      } else {
+        this->Finish(grpc::Status::OK);
+      }
+    });
+    if (!posted) this->Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the coordinator is stopping"));
+  }
+
+  SerialExecutor& reader_;
+  const Fill fill_;
+  Response chunk_;  // being filled or written
+};
+
+absl::Status CheckFingerprint(const std::string& fingerprint, const ServedModel& model) {
+  if (fingerprint == model.fingerprint()) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("no model with fingerprint \"", fingerprint.substr(0, 64),
+                                          "\" here; served is ", model.fingerprint(), " (", model.name(), ")"));
+}
+
+// Walks over the bytes of tensors in chunks and sums each one up.
+class TensorReader {
+ public:
+  TensorReader(const engine::GgufFile& file, std::vector<const engine::GgufTensor*> tensors)
+      : file_(file), tensors_(std::move(tensors)) {}
+
+  bool Fill(v1::TensorChunk* chunk) {
+    if (tensor_ == tensors_.size()) return false;
+    if (offset_ == 0) XXH3_64bits_reset(hash_.get());
+    const auto bytes = file_.Data(*tensors_[tensor_]);
+    const auto part = bytes.subspan(offset_, std::min(kChunkBytes, bytes.size() - offset_));
+    XXH3_64bits_update(hash_.get(), part.data(), part.size());
+    chunk->set_tensor(static_cast<uint32_t>(tensor_));
+    chunk->set_data(part.data(), part.size());
+    chunk->clear_checksum();
+    offset_ += part.size();
+    if (offset_ == bytes.size()) {
+      chunk->set_checksum(XXH3_64bits_digest(hash_.get()));
+      ++tensor_;
+      offset_ = 0;
+    }
+    return true;
+  }
+
+ private:
+  const engine::GgufFile& file_;
+  const std::vector<const engine::GgufTensor*> tensors_;
+  size_t tensor_ = 0;
+  size_t offset_ = 0;  // in its bytes
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash_{XXH3_createState(), XXH3_freeState};
+};
+
+}  // namespace
+
+grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* ClusterService::Join(
+    grpc::CallbackServerContext* context) {
+  auto stream = std::make_shared<JoinStream>(manager_, context->peer());
+  stream->Start();
+  return stream.get();
+}
+
+grpc::ServerWriteReactor<v1::FileChunk>* ClusterService::FetchHeader(grpc::CallbackServerContext* context,
+                                                                     const v1::FetchHeaderRequest* request) {
+  if (absl::Status known = CheckFingerprint(request->fingerprint(), model_); !known.ok()) {
+    return new Refusal<v1::FileChunk>(known);
+  }
+  auto fill = [header = model_.file().header()](v1::FileChunk* chunk) mutable {
+    if (header.empty()) return false;
+    const auto part = header.first(std::min(kChunkBytes, header.size()));
+    chunk->set_data(part.data(), part.size());
+    header = header.subspan(part.size());
+    return true;
+  };
+  auto* stream = new ChunkStream<v1::FileChunk>(file_reader_, std::move(fill));
+  stream->Start();
+  return stream;
+}
+
+grpc::ServerWriteReactor<v1::TensorChunk>* ClusterService::FetchTensors(grpc::CallbackServerContext* context,
+                                                                        const v1::FetchTensorsRequest* request) {
+  if (absl::Status known = CheckFingerprint(request->fingerprint(), model_); !known.ok()) {
+    return new Refusal<v1::TensorChunk>(known);
+  }
+  std::vector<const engine::GgufTensor*> tensors;
+  for (const std::string& name : request->tensors()) {
+    tensors.push_back(model_.file().FindTensor(name));
+    if (tensors.back() != nullptr) continue;
+    return new Refusal<v1::TensorChunk>(
+        absl::NotFoundError(absl::StrCat("the model has no tensor \"", name.substr(0, 128), "\"")));
+  }
+  auto reader = std::make_shared<TensorReader>(model_.file(), std::move(tensors));
+  auto* stream =
+      new ChunkStream<v1::TensorChunk>(file_reader_, [reader](v1::TensorChunk* chunk) { return reader->Fill(chunk); });
+  stream->Start();
+  return stream;
+}
+
+grpc::ServerUnaryReactor* ClusterService::GetState(grpc::CallbackServerContext* context,
+                                                   const v1::GetStateRequest* request, v1::ClusterState* response) {
+  *response = manager_.state();
+  complete_state_(response);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ClusterService::Plan(grpc::CallbackServerContext* context, const v1::PlanRequest* request,
+                                               v1::Placement* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  constexpr uint32_t kMost = 1u << 30;
+  if (request->context() > kMost) {
+    reactor->Finish(proto_support::ToGrpc(
+        absl::InvalidArgumentError(absl::StrCat("context is ", request->context(), " tokens, at most ", kMost))));
+    return reactor;
+  }
+  manager_.Plan(static_cast<int32_t>(request->context()), [reactor, response](absl::StatusOr<v1::Placement> plan) {
+    if (plan.ok()) *response = *std::move(plan);
+    reactor->Finish(proto_support::ToGrpc(plan.status()));
+  });
+  return reactor;
+}
+
+}  // namespace tandem::coordinator

@@ -1,0 +1,40 @@
+// The Cluster service: workers join and fetch the model; anyone sees state and plans. Thin: checks, calls, converts.
+#pragma once
+
+#include <functional>
+
+#include "coordinator/cluster_manager.h"
+#include "coordinator/serial_executor.h"
+#include "coordinator/served_model.h"
+#include "tandem/v1/cluster.grpc.pb.h"
+
+namespace tandem::coordinator {
+
+// Borrows all, which must outlive it and its server. Thread-safe.
+class ClusterService : public v1::Cluster::CallbackService {
+ public:
+  // `complete_state` adds to a state what the cluster thread does not know. `file_reader` reads the model file, since
+  // page faults may block.
+  ClusterService(const ServedModel& model, ClusterManager& manager, SerialExecutor& file_reader,
+                 std::function<void(v1::ClusterState*)> complete_state)
+      : model_(model), manager_(manager), file_reader_(file_reader), complete_state_(std::move(complete_state)) {}
+
+  grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Join(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerWriteReactor<v1::FileChunk>* FetchHeader(grpc::CallbackServerContext* context,
+                                                       const v1::FetchHeaderRequest* request) override;
+  grpc::ServerWriteReactor<v1::TensorChunk>* FetchTensors(grpc::CallbackServerContext* context,
+                                                          const v1::FetchTensorsRequest* request) override;
+  grpc::ServerUnaryReactor* GetState(grpc::CallbackServerContext* context, const v1::GetStateRequest* request,
+                                     v1::ClusterState* response) override;
+  grpc::ServerUnaryReactor* Plan(grpc::CallbackServerContext* context, const v1::PlanRequest* request,
+                                 v1::Placement* response) override;
+
+ private:
+  const ServedModel& model_;
+  ClusterManager& manager_;
+  SerialExecutor& file_reader_;
+  const std::function<void(v1::ClusterState*)> complete_state_;
+};
+
+}  // namespace tandem::coordinator

@@ -1,0 +1,159 @@
+#include "coordinator/metrics.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+#include <vector>
+
+#include <prometheus/collectable.h>
+#include <prometheus/counter.h>
+#include <prometheus/exposer.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+
+namespace tandem::coordinator {
+namespace {
+
+using Buckets = prometheus::Histogram::BucketBoundaries;
+
+// From a step of a tiny model on a warm machine (0.1 ms) to a prefill chunk of a large one on a slow machine.
+const Buckets& StepBuckets() {
+  static const auto& buckets =
+      *new Buckets{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
+  return buckets;
+}
+
+// From a short prompt of a small model to a long one that waits in the queue.
+const Buckets& FirstTokenBuckets() {
+  static const auto& buckets = *new Buckets{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120};
+  return buckets;
+}
+
+// Values that are read when they are asked for.
+class StatsCollectable : public prometheus::Collectable {
+ public:
+  explicit StatsCollectable(std::function<DispatcherStats()> stats) : stats_(std::move(stats)) {}
+
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    const DispatcherStats stats = stats_();
+    std::vector<prometheus::MetricFamily> families;
+    const auto add = [&families](const char* name, const char* help, prometheus::MetricType type) {
+      families.push_back(prometheus::MetricFamily{name, help, type, {}});
+    };
+    const auto sample = [&families](const std::string& key, const std::string& label, double value) {
+      prometheus::ClientMetric metric;
+      if (!key.empty()) metric.label.push_back({key, label});
+      metric.gauge.value = metric.counter.value = value;
+      families.back().metric.push_back(std::move(metric));
+    };
+    add("coordinator_kv_pages", "KV pages of the pipeline", prometheus::MetricType::Gauge);
+    sample("state", "used", stats.kv_pages_used);
+    sample("state", "total", stats.kv_pages_total);
+    add("coordinator_sequences", "Generations under way", prometheus::MetricType::Gauge);
+    sample("state", "running", stats.running);
+    sample("state", "waiting", stats.waiting);
+    add("coordinator_link_bytes_total", "Bytes of step frames", prometheus::MetricType::Counter);
+    sample("direction", "out", static_cast<double>(stats.bytes_out));
+    sample("direction", "in", static_cast<double>(stats.bytes_in));
+    add("coordinator_epoch", "Placement that serves; 0: none", prometheus::MetricType::Gauge);
+    sample("", "", static_cast<double>(stats.epoch));
+    return families;
+  }
+
+ private:
+  // One value and its only label, if it has any.
+  struct Sample {
+    std::string label, text;
+    double value;
+  };
+
+  const std::function<DispatcherStats()> stats_;
+};
+
+}  // namespace
+
+struct CoordinatorMetrics::Parts {
+  prometheus::Counter& Tokens(const char* direction) {
+    return prometheus::BuildCounter()
+        .Name("coordinator_tokens_total")
+        .Help("Prompt tokens taken (in) and tokens generated (out)")
+        .Register(*registry)
+        .Add({{"direction", direction}});
+  }
+  void ObserveStep(const std::string& stage, const char* part, double seconds) {
+    step.Add({{"stage", stage}, {"part", part}}, StepBuckets()).Observe(seconds);
+  }
+
+  const std::shared_ptr<prometheus::Registry> registry = std::make_shared<prometheus::Registry>();
+  prometheus::Family<prometheus::Counter>& requests = prometheus::BuildCounter()
+                                                          .Name("coordinator_requests_total")
+                                                          .Help("Generations ended, by outcome")
+                                                          .Register(*registry);
+  prometheus::Counter& tokens_in = Tokens("in");
+  prometheus::Counter& tokens_out = Tokens("out");
+  prometheus::Histogram& first_token = prometheus::BuildHistogram()
+                                           .Name("coordinator_time_to_first_token_seconds")
+                                           .Help("From a request's arrival to its first token")
+                                           .Register(*registry)
+                                           .Add({}, FirstTokenBuckets());
+  prometheus::Family<prometheus::Histogram>& step = prometheus::BuildHistogram()
+                                                        .Name("coordinator_step_seconds")
+                                                        .Help("Time of a step by stage and part")
+                                                        .Register(*registry);
+  std::shared_ptr<StatsCollectable> stats;
+  std::unique_ptr<prometheus::Exposer> exposer;  // last: it ends before what it reads
+};
+
+CoordinatorMetrics::CoordinatorMetrics() : parts_(std::make_unique<Parts>()) {}
+CoordinatorMetrics::~CoordinatorMetrics() = default;
+
+absl::Status CoordinatorMetrics::Serve(const std::string& listen, std::function<DispatcherStats()> stats) {
+  parts_->stats = std::make_shared<StatsCollectable>(std::move(stats));
+  try {
+    parts_->exposer = std::make_unique<prometheus::Exposer>(listen);
+    parts_->exposer->RegisterCollectable(parts_->registry);
+    parts_->exposer->RegisterCollectable(parts_->stats);
+  } catch (const std::exception& error) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot serve metrics at ", listen, ": is the port in use? (", error.what(), ")"));
+  }
+  return absl::OkStatus();
+}
+
+int CoordinatorMetrics::port() const {
+  if (parts_->exposer == nullptr) return 0;
+  const std::vector<int> ports = parts_->exposer->GetListeningPorts();
+  return ports.empty() ? 0 : ports.front();
+}
+
+void CoordinatorMetrics::StopServing() { parts_->exposer.reset(); }
+
+void CoordinatorMetrics::OnStep(const StepReport& report) {
+  double wire_s = report.round_trip_s;
+  for (size_t i = 0; i < report.stages.size(); ++i) {
+    const StepReport::StageTimes& times = report.stages[i];
+    wire_s -= times.queue_s + times.compute_s;
+    parts_->ObserveStep(absl::StrCat(i), "queue", times.queue_s);
+    parts_->ObserveStep(absl::StrCat(i), "compute", times.compute_s);
+  }
+  // Clocks of different machines round differently; a little below zero is zero.
+  const double hop_s = std::max(0.0, wire_s) / static_cast<double>(report.stages.size() + 1);
+  for (size_t i = 0; i < report.stages.size(); ++i) parts_->ObserveStep(absl::StrCat(i), "wire", hop_s);
+  parts_->ObserveStep("return", "wire", hop_s);
+}
+
+void CoordinatorMetrics::OnFirstToken(double seconds_since_arrival) {
+  parts_->first_token.Observe(seconds_since_arrival);
+}
+
+void CoordinatorMetrics::OnFinished(absl::StatusCode code, int32_t prompt_tokens, int32_t generated_tokens) {
+  const std::string outcome = absl::AsciiStrToLower(absl::StatusCodeToString(code));
+  parts_->requests.Add({{"outcome", outcome}}).Increment();
+  parts_->tokens_in.Increment(prompt_tokens);
+  parts_->tokens_out.Increment(generated_tokens);
+}
+
+}  // namespace tandem::coordinator

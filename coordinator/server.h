@@ -1,0 +1,57 @@
+// A coordinator: everything between the network and the scheduler, wired together. Used by tandem-coordinator, by
+// `tandem up`, and by tests, several in a process.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/stage.h"
+#include "tandem/v1/cluster.pb.h"
+
+namespace tandem::coordinator {
+
+struct CoordinatorConfig {
+  std::string model_path;
+  std::string listen = "127.0.0.1:7070";  // port 0: any
+  std::string advertise;                  // where workers reach it; empty: `listen` with the real port
+  int32_t min_workers = 1;                // place nothing with fewer (0 is 1); each gets a layer where possible
+  int32_t context = 0;                    // tokens of a sequence; 0: the model's, at most kDefaultContext
+  engine::KvType kv_type = engine::KvType::kF16;
+  int32_t max_sequences = 8;      // full contexts that the KV pages should hold
+  int32_t max_waiting = 256;      // requests that may wait for admission
+  int32_t max_step_tokens = 512;  // tokens of a step
+  std::string metrics_listen;     // empty: off
+  bool insecure = false;          // listen beyond loopback
+};
+
+// Owns model, listener and threads. Threading: all functions are thread-safe.
+class Coordinator {
+ public:
+  // Opens the model and listens. Errors: those of ServedModel::Open and MakePlanInput; kInvalidArgument (a setting;
+  // names it), kFailedPrecondition (listening beyond loopback without `insecure`), kUnavailable (port in use; names the
+  // address).
+  static absl::StatusOr<std::unique_ptr<Coordinator>> Start(const CoordinatorConfig& config);
+  // Stops.
+  ~Coordinator();
+  Coordinator(const Coordinator&) = delete;
+  Coordinator& operator=(const Coordinator&) = delete;
+
+  // Ends generations and memberships with kUnavailable, then all threads. Idempotent; a second caller returns when the
+  // first is done.
+  void Stop();
+
+  int port() const;
+  int metrics_port() const;            // 0: off
+  const std::string& address() const;  // where workers reach it, host:port
+  v1::ClusterState state() const;
+
+ private:
+  struct Parts;
+  explicit Coordinator(std::unique_ptr<Parts> parts);
+  const std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace tandem::coordinator
