@@ -19,7 +19,7 @@ class Log {
  public:
   ClusterHandlers handlers() {
     ClusterHandlers handlers;
-    handlers.heartbeat = [this] {
+    handlers.heartbeat = [] {
       v1::Heartbeat heartbeat;
       heartbeat.set_epoch(5);
       heartbeat.set_memory_used(77);
