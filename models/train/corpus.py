@@ -13,6 +13,7 @@ import random
 
 import stories
 
+GIVEN, TOLD, ANSWER = 1, 2, 3  # what the user writes; stories that the model writes; its answers
 HELD_OUT_OF = 16  # one instance in so many is held out
 
 
@@ -47,6 +48,24 @@ class Document:
     system: str = ""
     turns: list = dataclasses.field(default_factory=list)
 
+
+@dataclasses.dataclass(frozen=True)
+class Mix:
+    """What conversations are made of: how many parts, the weight of each kind of part, the most questions about a story."""
+
+    parts: tuple = (1, 1, 1, 2, 2, 3)
+    reading: int = 28
+    scene: int = 14
+    telling: int = 14
+    sums: int = 24
+    tandem: int = 16
+    talk: int = 5
+    repeat: int = 0
+    questions: int = 6
+    plain: float = 0.12  # share of documents that are a story alone
+
+
+PARTS = ("reading", "scene", "telling", "sums", "tandem", "talk", "repeat")
 
 # ---------------------------------------------------------------------------------------------- arithmetic
 
@@ -110,6 +129,7 @@ TELL_BOTH = ["Tell me a story about {n} and {t}.", "Please tell me a story about
 TELL_THING = ["Tell me a story about {t}.", "Please tell me a story about {t}.", "Can you tell me a story with {t}?", "Write a story about {t}.", "I would like a story with {t}.", "Make up a story about {t}.", "A story with {t}, please.", "Do you know a story about {t}?"]
 TELL_LONG = ["Tell me a long story.", "Tell me a long story about {n}.", "Please tell me a long story about {n}.", "Write a long story.", "Write a long story about {n}.", "Can you tell me a longer story?", "I would like a long story about {n}.", "A long story, please."]
 TELL_AGAIN = ["Tell me another story.", "Another story, please.", "Tell me another one.", "One more story!", "Do you know another story?", "Another one, please.", "One more, please."]
+REPEAT = ["Repeat: {s}", "Say: {s}", "Repeat after me: {s}", "Please repeat this: {s}", "Say it again: {s}", "Repeat this: {s}", "Write: {s}", "{s}\nRepeat that."]
 HERE_IS = ["{s}\n{q}", "{s}\n\n{q}", "{s} {q}", "Here is a story: {s}\n{q}", "Read this story. {s}\n{q}", "Story: {s}\nQuestion: {q}", "{q}\n\n{s}", "Read this and answer. {s}\n{q}", "This is the story:\n{s}\n\n{q}"]
 LISTEN = ["{s}", "Here is a story: {s}", "Listen to this: {s}", "Read this story. {s}", "I will tell you a story. {s}", "Remember this: {s}", "Story: {s}"]
 LISTENED = "I have read it. What would you like to know?"
@@ -277,11 +297,11 @@ class Corpus:
         question = wording.format(**slots)
         return Turn(self.noise(question), fact.short if short else fact.answer, kind, story.keys[0], wording)
 
-    def reading(self, short=False, scene=False, count=None):
+    def reading(self, short=False, scene=False, count=None, most=6):
         """The user gives a text and asks about it, in the same message or in the next ones."""
         story = self.story(scene, self.rng.choice((1, 1, 1, 1, 2)) if count is None else 1)
         kind = "scene" if scene else "story"
-        facts = self.rng.sample(story.facts, min(len(story.facts), count or self.rng.randint(1, 6)))
+        facts = self.rng.sample(story.facts, min(len(story.facts), count or self.rng.randint(1, most)))
         turns = [self.ask(story, f, short, kind, before) for before, f in zip([None] + facts, facts)]
         if self.rng.random() < 0.25:
             turns.insert(0, Turn(self.rng.choice(LISTEN).format(s=story.text), LISTENED, "listen", story.keys[0], "listen"))
@@ -304,9 +324,22 @@ class Corpus:
             turns.append(Turn(self.noise(wording), story.text, "telling", story.keys[0], wording))
         return turns
 
+    def repeat(self):
+        """The model says again what it read: the plainest form of looking something up in the text before."""
+        rng = self.rng
+        if rng.random() < 0.2:
+            text = rng.choice(self.story().text.split(". ")).rstrip(".")
+        else:
+            writer = stories.Writer(rng)
+            lists = (stories.TOYS, stories.COLOURS, stories.PLACES, stories.ANIMALS, stories.GLAD, stories.JOBS)
+            draw = lambda: writer.new_person().name if rng.random() < 0.4 else str(rng.randint(0, 199)) if rng.random() < 0.2 else rng.choice(rng.choice(lists))
+            text = rng.choice((" ", " ", ", ", " and ")).join(draw() for _ in range(rng.randint(1, 12)))
+        wording = self.wording(REPEAT)
+        return Turn(wording.format(s=text), stories.capital(text) + ".", "repeat", "repeat " + text, wording)
+
     # -- documents
 
-    def conversation(self, parts=(1, 1, 1, 2, 2, 3)):
+    def conversation(self, mix=Mix()):
         rng, short = self.rng, False
         document = Document()
         draw = rng.random()
@@ -318,39 +351,41 @@ class Corpus:
             name = stories.Writer(rng).person().name
             document.system = rng.choice(NAME_SYSTEMS).format(n=name)
             document.turns.append(Turn(self.noise(rng.choice(NAME_QUESTIONS)), f"{name}." if short else f"My name is {name}.", "name", "name " + name, "name"))
-        for _ in range(rng.choice(parts)):
-            kind = rng.choices(("reading", "scene", "telling", "sums", "tandem", "talk"), (28, 14, 14, 24, 16, 5))[0]
+        for _ in range(rng.choice(mix.parts)):
+            kind = rng.choices(PARTS, [getattr(mix, part) for part in PARTS])[0]
             if kind == "reading":
-                document.turns += self.reading(short)
+                document.turns += self.reading(short, most=mix.questions)
             elif kind == "scene":
-                document.turns += self.reading(short, scene=True)
+                document.turns += self.reading(short, scene=True, most=mix.questions)
             elif kind == "telling":
                 document.turns += self.telling(short)
             elif kind == "sums":
                 document.turns += [self.sum(short) for _ in range(rng.randint(1, 8))]
             elif kind == "tandem":
                 document.turns += [self.tandem() for _ in range(rng.randint(1, 4))]
+            elif kind == "repeat":
+                document.turns += [self.repeat() for _ in range(rng.randint(1, 4))]
             else:
                 document.turns += [self.talk() for _ in range(rng.randint(1, 2))]
         return document
 
-    def document(self, parts=(1, 1, 1, 2, 2, 3)):
-        if self.rng.random() < 0.12:
+    def document(self, mix=Mix()):
+        if self.rng.random() < mix.plain:
             return Document(text=self.story(parts=self.rng.choice((1, 1, 1, 2, 3))).text)
-        return self.conversation(parts)
+        return self.conversation(mix)
 
 
 def render(document):
-    """[(text, learned)]: the pieces of a document, and whether the model is to learn to write them."""
+    """[(text, TOLD, ANSWER or GIVEN)]: the pieces of a document, and what each is to the model."""
     if document.text:
-        return [(document.text, True), ("<|endoftext|>", True)]
+        return [(document.text, TOLD), ("<|endoftext|>", TOLD)]
     pieces = []
     if document.system:
-        pieces.append((f"<|im_start|>system\n{document.system}<|im_end|>\n", False))
+        pieces.append((f"<|im_start|>system\n{document.system}<|im_end|>\n", GIVEN))
     for turn in document.turns:
-        pieces.append((f"<|im_start|>user\n{turn.question}<|im_end|>\n<|im_start|>assistant\n", False))
-        pieces.append((f"{turn.answer}<|im_end|>", True))
-        pieces.append(("\n", False))
+        pieces.append((f"<|im_start|>user\n{turn.question}<|im_end|>\n<|im_start|>assistant\n", GIVEN))
+        pieces.append((f"{turn.answer}<|im_end|>", TOLD if turn.kind == "telling" else ANSWER))
+        pieces.append(("\n", GIVEN))
     return pieces
 
 

@@ -123,7 +123,7 @@ def told_stories(weights, config, tokenizer, count):
 
 SAMPLES = [
     ("", ["Hello!", "What is 27 + 58?", "Thank you!"]),
-    ("", ["Tell me a story about Mia and a lantern.", "Who is the story about?", "How did Mia feel at the end?"]),
+    ("", ["Tell me a story about Mia and a kite.", "Who is the story about?", "How did Mia feel at the end?"]),
     ("", ["Ben has a red drum and is in the barn. Zoe is by the lake. Ben goes away and is now at the mill.\nWhere is Ben?", "Who has the drum?", "What colour is it?"]),
     ("", ["What is Tandem?", "And what is a stage?", "How can I add my laptop to the cluster?"]),
     ("", ["Olga has 34 nuts and gives away 9. How many nuts does Olga have?", "What is 7 times 8?", "What is the capital of France?"]),
@@ -156,21 +156,23 @@ REFERENCE_QUESTIONS = [
 ]
 REFERENCE_STORIES = ["Once upon a time", "Tom was a brave boy. One day he built a boat", "Long ago, a kind girl named Nora lived in a small village.", "Once there was a small boy whose name was Leo. He was afraid of"]
 CLEAR_MARGIN = 0.05
+SHORTEST = 6
 
 
 def reference_outputs(weights, config, tokenizer):
-    """Greedy continuations that no sensible rounding changes: at every step the first token leads by a clear margin."""
+    """Greedy continuations that no sensible rounding changes: cut before the first step without a clear margin."""
     decoder = model.Decoder(weights, config)
     stop = set(tokenizer.special_ids.values()) - {tokenizer.special_ids["<|im_start|>"]}
     prompts = [corpus.prompt_of([corpus.Turn(q, "", "", "", "")]) for q in REFERENCE_QUESTIONS] + REFERENCE_STORIES
     outputs = []
     for prompt in prompts:
         ids = tokenizer.encode(prompt)
-        greedy, margin = decoder.greedy(ids, stop, 200)
-        if margin > CLEAR_MARGIN:
-            outputs.append({"prompt": prompt, "ids": ids, "greedy": greedy, "text": tokenizer.decode(greedy), "smallest_margin": round(margin, 4)})
-        else:
-            print("left out, margin", round(margin, 4), repr(prompt[-60:]))
+        greedy, margins = decoder.greedy(ids, stop, 200)
+        clear = next((i for i, m in enumerate(margins) if m <= CLEAR_MARGIN), len(greedy))
+        if clear < min(SHORTEST, len(greedy)):
+            print("left out, no clear margin:", repr(prompt[-60:]))
+            continue
+        outputs.append({"prompt": prompt, "ids": ids, "greedy": greedy[:clear], "text": tokenizer.decode(greedy[:clear]), "complete": clear == len(greedy), "smallest_margin": round(min(margins[:clear]), 4)})
     return outputs
 
 
@@ -210,6 +212,9 @@ only words that exist in {fluent}.
 
 ## Limits
 
+It is undertrained: where the table is low, it answers fluently and wrongly, most often about scenes with several people, in
+sums told as a little story, and when a question comes in an unusual wording. A name that it has not seen may be misspelt, and
+a story may mix up who did what. Accuracy was still rising when its training time was over (see [`train/`](train/README.md)).
 Sums go to 99 (+ and -) and 12 (x); beyond that it says so ("too hard" above). Questions far from the wordings of the grammar
 get the answer to the nearest question that it knows, or "I do not know that". Stories follow ten plots. English only.
 
@@ -219,15 +224,19 @@ get the answer to the nearest question that it knows, or "I do not know that". S
 """
 
 
-def write_reports(directory, state, config, tokenizer, args, count=250):
-    torch.set_num_threads(args.threads)
-    weights = export.as_stored(state["weights"])
+def write_references(directory, weights, config, tokenizer):
     outputs = reference_outputs(weights, config, tokenizer)
     text = json.dumps({"model": "tandem-demo.gguf", "arithmetic": "float32 on dequantised weights, greedy", "prompts": outputs}, ensure_ascii=False)
     (directory / "tandem-demo.json").write_text(text.replace('{"prompt":', '\n{"prompt":') + "\n")
+
+
+def write_reports(directory, state, config, tokenizer, args, count=120):
+    torch.set_num_threads(args.threads)
+    weights = export.as_stored(state["weights"])
+    write_references(directory, weights, config, tokenizer)
     samples = sample_conversations(weights, config, tokenizer)
     print(samples, flush=True)
-    ended, named, fluent, told = told_stories(weights, config, tokenizer, 60)
+    ended, named, fluent, told = told_stories(weights, config, tokenizer, 40)
     table = accuracy_table(weights, config, tokenizer, count)
     rows = "\n".join(f"| {kind} | " + " | ".join(f"{100 * a / n:.1f} % of {n}" for a, n in cells) + " |" for kind, cells in table.items())
     parameters = sum(w.numel() for w in weights.values())

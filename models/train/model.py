@@ -269,14 +269,14 @@ class Decoder:
         return F.linear(last, self.weights["token_embd.weight"])[0]
 
     def greedy(self, ids, stop, limit):
-        """The continuation of `ids` up to and including a token of `stop`, and the smallest top-two logit gap."""
+        """The continuation of `ids` up to and including a token of `stop`, and each step's gap between the two highest logits."""
         self.reset()
-        logits, out, margin = self.feed(ids), [], float("inf")
+        logits, out, margins = self.feed(ids), [], []
         while len(out) < limit and self.length < self.config.context:
             best = logits.topk(2)
-            margin = min(margin, float(best.values[0] - best.values[1]))
+            margins.append(float(best.values[0] - best.values[1]))
             out.append(int(best.indices[0]))
             if out[-1] in stop:
                 break
             logits = self.feed(out[-1:])
-        return out, margin
+        return out, margins

@@ -1,13 +1,14 @@
 #!/usr/bin/python3
 """Builds models/tandem-demo.gguf from nothing: text, tokeniser, training, export, evaluation, model card.
 
-    /usr/bin/python3 models/train/train.py --minutes 70
+    /usr/bin/python3 models/train/train.py --minutes 78
 
 Each stage leaves a file in --work-dir and is skipped when that file is there, so an interrupted run goes on where it was.
 `--only export` writes the model of the last checkpoint, `--only evaluate` measures it.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -23,19 +24,32 @@ import export
 import model
 from tokenizer import Tokenizer, train_merges
 
-# Window, share of the tokens, parts of a conversation. Short windows first: the model learns to copy from what it reads
-# sooner. The whole context last, so that long conversations work.
-PHASES = [(256, 0.25, (1,)), (512, 0.6, (1, 1, 1, 2, 2, 3)), (model.Config.context, 0.15, (2, 4, 6, 8, 10))]
+# First the language in short windows; then plain copying, since until the model can look something up in what it has read,
+# questions about stories teach it little, and copying teaches that in minutes; then everything, with more sums; at last
+# nearly nothing but answers count, and the windows grow to the whole context, so that long conversations work.
+LATE = corpus.Mix(reading=26, scene=16, telling=12, sums=36, tandem=14, talk=6, repeat=3, questions=9)
+LAST = corpus.Mix(reading=26, scene=22, telling=7, sums=44, tandem=10, talk=5, repeat=3, questions=12, plain=0.05)
+LANGUAGE_COUNTS = (0.0, 0.3, 1.0, 1.0)  # loss weight of padding, given text, told stories, answers
+ANSWERS_COUNT = (0.0, 0.08, 0.3, 1.0)  # what happens next in a story is chance: its noise drowns what answers teach
+PHASES = [  # window, share of the training, mix, loss weights
+    (256, 0.23, corpus.Mix(parts=(1,)), LANGUAGE_COUNTS),
+    (512, 0.13, corpus.Mix(), LANGUAGE_COUNTS),
+    (256, 0.06, corpus.Mix(parts=(1,), repeat=100, questions=9), LANGUAGE_COUNTS),
+    (512, 0.10, corpus.Mix(repeat=4, questions=9), LANGUAGE_COUNTS),
+    (512, 0.21, LATE, LANGUAGE_COUNTS),
+    (512, 0.25, LAST, ANSWERS_COUNT),
+    (model.Config.context, 0.02, dataclasses.replace(LAST, parts=(2, 4, 6, 8, 10)), ANSWERS_COUNT),
+]
+DECAY_FROM = 0.52  # of the training
 HERE = pathlib.Path(__file__).resolve().parent
-UNLEARNED = 0.3  # weight of a token that the user or the system wrote
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work-dir", type=pathlib.Path, default=pathlib.Path("build/train"))
     parser.add_argument("--output-dir", type=pathlib.Path, default=HERE.parent)
-    parser.add_argument("--minutes", type=float, default=70, help="training ends by then, whatever the step")
-    parser.add_argument("--tokens", type=float, default=15e6, help="tokens to train on")
+    parser.add_argument("--minutes", type=float, default=78, help="training ends by then, whatever the step")
+    parser.add_argument("--tokens", type=float, default=11e6, help="tokens to train on")
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
@@ -53,7 +67,7 @@ def tokenizer_for(args):
     return Tokenizer(json.loads(path.read_text()))
 
 
-def pack_windows(tokenizer, source, window, count, parts):
+def pack_windows(tokenizer, source, window, count, mix):
     """`count` windows of `window` + 1 tokens with their loss weights and document numbers; the last document is cut."""
     tokens = np.zeros((count, window + 1), np.uint16)
     weights = np.zeros((count, window + 1), np.uint8)
@@ -62,10 +76,10 @@ def pack_windows(tokenizer, source, window, count, parts):
         filled = number = 0
         while filled <= window:
             number += 1
-            for text, learned in corpus.render(source.document(parts)):
+            for text, role in corpus.render(source.document(mix)):
                 ids = tokenizer.encode(text)[: window + 1 - filled]
                 span = slice(filled, filled + len(ids))
-                tokens[row, span], weights[row, span], documents[row, span] = ids, 2 if learned else 1, number
+                tokens[row, span], weights[row, span], documents[row, span] = ids, role, number
                 filled += len(ids)
     weights[:, 0] = 0
     weights[:, 1:][documents[:, 1:] != documents[:, :-1]] = 0  # nothing announces the next document
@@ -74,11 +88,11 @@ def pack_windows(tokenizer, source, window, count, parts):
 
 def windows_for(args, tokenizer):
     phases = []
-    for index, (window, share, parts) in enumerate(PHASES):
+    for index, (window, share, mix, _) in enumerate(PHASES):
         path = args.work_dir / f"windows{index}.npz"
         if not path.exists():
             count = int(args.tokens * share / window)
-            arrays = pack_windows(tokenizer, corpus.Corpus(args.seed + 1 + index), window, count, parts)
+            arrays = pack_windows(tokenizer, corpus.Corpus(args.seed + 1 + index), window, count, mix)
             np.savez(path, *arrays)
         with np.load(path) as saved:
             phases.append([torch.from_numpy(saved[f"arr_{i}"].astype(np.int64 if i != 1 else np.float32)) for i in range(3)])
@@ -86,8 +100,10 @@ def windows_for(args, tokenizer):
 
 
 def schedule(progress):
-    """Warm up, hold, then fall in a straight line to nearly nothing."""
-    return max(0.01, min(1.0, progress / 0.01, (1 - progress) / 0.6))
+    """Warm up, hold, step down to 0.6, then fall in a straight line to nearly nothing."""
+    if progress < DECAY_FROM:
+        return min(1.0, max(0.01, progress / 0.01))
+    return max(0.01, 0.6 * (1 - progress) / (1 - DECAY_FROM))
 
 
 def train(args, tokenizer):
@@ -115,11 +131,11 @@ def train(args, tokenizer):
     while done < len(steps) and (time.time() - start) / 60 < args.minutes:
         progress = max(done / len(steps), (time.time() - start) / 60 / args.minutes)
         phase, first, last = steps[done]
-        if phase < len(PHASES) - 1 and progress > sum(share for _, share, _ in PHASES[: phase + 1]):  # late: next phase
+        if phase < len(PHASES) - 1 and progress > sum(share for _, share, _, _ in PHASES[: phase + 1]):  # late: next phase
             done = next(i for i, s in enumerate(steps) if s[0] == phase + 1)
             continue
         tokens, loss_weights, documents = (array[first:last] for array in phases[phase])
-        loss_weights = torch.tensor([0.0, UNLEARNED, 1.0])[loss_weights.long()]
+        loss_weights = torch.tensor(PHASES[phase][3])[loss_weights.long()]
         loss = model.loss_of(weights, config, tokens, loss_weights, documents, dtype)
         loss.backward()
         optimiser.step(weights, schedule(progress), dtype=dtype)
