@@ -4,8 +4,8 @@
 //   r = x - n * ln 2 in two FMAs;  exp(r) = 1 + (r + r^2 * P(r)), Horner by FMA;  exponent raised by n with integers
 //
 // P interpolates (exp(r) - 1 - r) / r^2 at the five Chebyshev nodes of |r| <= 1.0005 * ln 2 / 2, computed with 60
-// decimal digits and rounded to float: 1.06e-8 relative error of exp(r) before rounding. Measured over all floats of
-// the range: relative error below 1.2e-7 (canonical_math_test).
+// decimal digits and rounded to float: 1.06e-8 relative error of exp(r) before rounding. Measured over every 97th float
+// of the range: relative error at most 8.7e-8 (canonical_math_test asserts 1.2e-7).
 #pragma once
 
 namespace tandem::engine {
