@@ -36,25 +36,31 @@ std::string FormatBytes(uint64_t bytes) {
   return absl::StrFormat("%d B", bytes);
 }
 
-std::string FormatPlacement(const v1::Placement& placement) {
-  std::string text = absl::StrFormat("%-16s %-12s %12s %12s %12s %14s\n", "worker", "layers", "weights", "KV cache",
-                                     "scratch", "ms per token");
-  for (const v1::StagePlacement& stage : placement.stages()) {
-    absl::StrAppendFormat(&text, "%-16s %-12s %12s %12s %12s %14.3f\n", stage.worker(),
-                          absl::StrFormat("%d-%d", stage.first_layer(), static_cast<int>(stage.end_layer()) - 1),
-                          FormatBytes(stage.weight_bytes()), FormatBytes(stage.kv_bytes()),
-                          FormatBytes(stage.scratch_bytes()), stage.predicted_decode_s() * 1e3);
+coordinator::Plan PlanFromProto(const v1::Placement& placement) {
+  coordinator::Plan plan;
+  plan.num_pages = static_cast<int32_t>(placement.num_pages());
+  plan.page_tokens = static_cast<int32_t>(placement.page_tokens());
+  plan.context = static_cast<int32_t>(placement.context());
+  plan.decode_tokens_per_s = placement.predicted_decode_tokens_per_s();
+  plan.prefill_tokens_per_s = placement.predicted_prefill_tokens_per_s();
+  plan.unused.assign(placement.unused().begin(), placement.unused().end());
+  for (const v1::StagePlacement& from : placement.stages()) {
+    coordinator::StagePlan& stage = plan.stages.emplace_back();
+    stage.name = from.worker();
+    stage.first_layer = static_cast<int32_t>(from.first_layer());
+    stage.end_layer = static_cast<int32_t>(from.end_layer());
+    stage.memory = {.weights = from.weight_bytes(), .kv = from.kv_bytes(), .scratch = from.scratch_bytes()};
+    stage.memory_bytes = from.memory_bytes();
+    stage.decode_s = from.predicted_decode_s();
   }
-  absl::StrAppendFormat(&text, "predicted: decode %.1f tokens/s, prefill %.1f tokens/s; KV pages %d of %d tokens\n",
-                        placement.predicted_decode_tokens_per_s(), placement.predicted_prefill_tokens_per_s(),
-                        placement.num_pages(), placement.page_tokens());
-  return text;
+  return plan;
 }
 
 std::string FormatState(const v1::ClusterState& state) {
+  const bool waiting = state.phase() == v1::PHASE_WAITING;
   std::string text = absl::StrFormat("model    %s (%s)\nphase    %s%s%s\n", state.model().name(),
                                      FormatBytes(state.model().file_bytes()), PhaseText(state.phase()),
-                                     state.detail().empty() ? "" : ": ", state.detail());
+                                     waiting ? ": " : "", waiting ? state.detail() : "");
   absl::StrAppendFormat(&text, "requests %d running, %d waiting; KV pages %d of %d used; up %d s\n\n", state.running(),
                         state.waiting(), state.kv_pages_used(), state.kv_pages_total(), state.uptime_s());
   if (state.workers().empty()) {
@@ -70,7 +76,7 @@ std::string FormatState(const v1::ClusterState& state) {
                           device.memory_bandwidth() / 1e9, device.int8_macs() / 1e9, FormatBytes(worker.memory_used()),
                           Progress(worker));
   }
-  if (state.has_placement()) absl::StrAppend(&text, "\n", FormatPlacement(state.placement()));
+  if (state.has_placement()) absl::StrAppend(&text, "\n", coordinator::FormatPlan(PlanFromProto(state.placement())));
   return text;
 }
 

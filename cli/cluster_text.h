@@ -1,15 +1,17 @@
-// The cluster's state and placements as tables for people.
+// The cluster's state as tables for people.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
+#include "coordinator/placement/planner.h"
 #include "tandem/v1/cluster.pb.h"
 
 namespace tandem::cli {
 
 std::string FormatState(const v1::ClusterState& state);
-std::string FormatPlacement(const v1::Placement& placement);
+// A placement as the coordinator reports it, for coordinator::FormatPlan; chunk_s and max_step_tokens are not known.
+coordinator::Plan PlanFromProto(const v1::Placement& placement);
 // "1.50 GiB", "7.3 MiB", "512 B".
 std::string FormatBytes(uint64_t bytes);
 

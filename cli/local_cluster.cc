@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cli/progress_bar.h"
+#include "coordinator/placement/cost_model.h"
 #include "engine/base/status_macros.h"
 #include "engine/cpu/thread_pool.h"
 #include "links/step_link.h"
@@ -29,7 +30,7 @@ absl::StatusOr<int32_t> ChooseContext(const engine::ModelSpec& spec, int32_t wan
     return absl::InvalidArgumentError(
         absl::StrCat("a context of ", wanted, " tokens is more than the model's ", spec.context));
   }
-  return wanted > 0 ? wanted : std::min(spec.context, kDefaultContext);
+  return wanted > 0 ? wanted : std::min(spec.context, coordinator::kDefaultContext);
 }
 
 int32_t PagesFor(int32_t context, int32_t sequences) { return (context + kPageTokens - 1) / kPageTokens * sequences; }

@@ -23,13 +23,12 @@ struct LocalClusterOptions {
   int threads = 0;  // of each worker; 0: the cores shared out
   engine::Isa isa = engine::Isa::kScalar;
   engine::KvType kv_type = engine::KvType::kF16;
-  int32_t context = 0;    // 0: the model's, at most kDefaultContext
+  int32_t context = 0;    // 0: the model's, at most coordinator::kDefaultContext
   int32_t sequences = 1;  // KV pages for this many full contexts
   int32_t max_step_tokens = 512;
   bool show_progress = false;                           // a bar on standard error while loading, if that takes long
   coordinator::DispatcherObserver* observer = nullptr;  // may be null; outlives the cluster
 };
-inline constexpr int32_t kDefaultContext = 4096;
 // Errors: kInvalidArgument, kFailedPrecondition (an ISA that is unknown or not this machine's).
 absl::StatusOr<LocalClusterOptions> LocalOptions(const TextModelFlags& flags);
 

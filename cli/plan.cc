@@ -51,7 +51,7 @@ absl::StatusOr<coordinator::ClusterDescription> AskCluster(const std::string& se
 absl::Status Run(const Flags& flags) {
   if (flags.model.empty()) {
     TANDEM_ASSIGN_OR_RETURN(const v1::Placement placement, FetchPlan(flags.server, flags.options.context));
-    std::fputs(FormatPlacement(placement).c_str(), stdout);
+    std::fputs(coordinator::FormatPlan(PlanFromProto(placement)).c_str(), stdout);
     return absl::OkStatus();
   }
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<engine::GgufFile> file, engine::GgufFile::Open(flags.model));

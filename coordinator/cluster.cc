@@ -248,7 +248,7 @@ void Cluster::Send(uint64_t id, v1::CoordinatorMessage message) const {
 }
 
 std::string Cluster::Detail() const {
-  if (placed_) return placed_->serving ? "serving" : "loading";
+  if (placed_) return placed_->serving ? "" : "loading";
   const int64_t missing = options_.min_workers - static_cast<int64_t>(registry_.members().size());
   if (missing <= 0) return problem_.empty() ? "about to place layers" : problem_;
   std::string detail = absl::StrCat("waiting for ", missing, missing == 1 ? " more worker" : " more workers");
@@ -298,6 +298,8 @@ v1::Placement Cluster::PlacementProto(const Plan& plan, const Placed* placed) co
   to.set_predicted_prefill_tokens_per_s(plan.prefill_tokens_per_s);
   to.set_num_pages(plan.num_pages);
   to.set_page_tokens(plan.page_tokens);
+  to.set_context(plan.context);
+  for (const std::string& name : plan.unused) to.add_unused(name);
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& from = plan.stages[i];
     v1::StagePlacement* stage = to.add_stages();

@@ -10,7 +10,6 @@
 #include <spdlog/spdlog.h>
 
 #include "absl/strings/str_cat.h"
-#include "coordinator/advertise.h"
 #include "coordinator/cluster_manager.h"
 #include "coordinator/dispatcher.h"
 #include "coordinator/gateway/cluster_service.h"
@@ -22,6 +21,7 @@
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "links/grpc_link.h"
+#include "proto/support/advertise.h"
 #include "proto/support/channel.h"
 
 namespace tandem::coordinator {
@@ -129,7 +129,8 @@ absl::Status Coordinator::Parts::Listen(const CoordinatorConfig& config) {
         absl::StrCat("cannot listen on ", config.listen, ": the port is in use, or the address is not this machine's"));
   }
   server->GetHealthCheckService()->SetServingStatus(kHealthName, false);
-  TANDEM_ASSIGN_OR_RETURN(address, AdvertisedAddress(config.advertise, config.listen, port));
+  TANDEM_ASSIGN_OR_RETURN(address, proto_support::AdvertisedAddress(config.advertise, config.listen, port,
+                                                                    proto_support::kBeyondDefaultRoute));
   if (!config.metrics_listen.empty()) {
     TANDEM_RETURN_IF_ERROR(metrics.Serve(config.metrics_listen, [this] { return dispatcher.stats(); }));
   }

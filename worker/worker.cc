@@ -16,9 +16,9 @@
 #include "engine/base/status_macros.h"
 #include "engine/cpu/cpu_features.h"
 #include "links/grpc_link.h"
+#include "proto/support/advertise.h"
 #include "proto/support/channel.h"
 #include "proto/support/protocol_version.h"
-#include "worker/advertise.h"
 #include "worker/cluster_client.h"
 #include "worker/device_probe.h"
 #include "worker/metrics.h"
@@ -136,8 +136,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerConfig& config
   client.coordinator = config.coordinator;
   client.hello.set_protocol_version(proto_support::kProtocolVersion);
   client.hello.set_name(config.name.empty() ? HostName() : config.name);
-  TANDEM_ASSIGN_OR_RETURN(std::string address,
-                          AdvertisedAddress(config.advertise, config.listen, p.port, config.coordinator));
+  TANDEM_ASSIGN_OR_RETURN(std::string address, proto_support::AdvertisedAddress(config.advertise, config.listen, p.port,
+                                                                                config.coordinator));
   client.hello.set_address(address);
   StageHostOptions host;
   host.loader = {.model_paths = config.model_paths,

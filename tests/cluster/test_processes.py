@@ -44,7 +44,7 @@ class TwoWorkersTest(unittest.TestCase):
     def test_status_shows_a_split_model(self):
         status = self.cluster.tandem("status").stdout
         self.assertIn("serving", status)
-        ranges = re.findall(r"^worker-\d +(\d+)-(\d+) ", status, re.MULTILINE)
+        ranges = re.findall(r"^\d +worker-\d +(\d+)-(\d+) ", status, re.MULTILINE)
         self.assertEqual(len(ranges), 2, status)
         self.assertEqual(int(ranges[0][0]), 0)
         self.assertEqual(int(ranges[1][0]), int(ranges[0][1]) + 1)

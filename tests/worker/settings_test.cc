@@ -12,7 +12,7 @@
 #include <CLI/CLI.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "worker/advertise.h"
+#include "proto/support/advertise.h"
 #include "worker/config.h"
 #include "worker/metrics.h"
 
@@ -77,23 +77,24 @@ TEST(WorkerFlagsTest, BadValueIsAnError) {
 }
 
 TEST(AdvertiseTest, GivenAddressIsTakenAndGetsThePort) {
-  EXPECT_EQ(*AdvertisedAddress("desk:7001", "0.0.0.0:0", 4711, "far:7000"), "desk:7001");
-  EXPECT_EQ(*AdvertisedAddress("desk:0", "0.0.0.0:0", 4711, "far:7000"), "desk:4711");
-  EXPECT_EQ(AdvertisedAddress("desk", "0.0.0.0:0", 4711, "far:7000").status().code(),
+  EXPECT_EQ(*proto_support::AdvertisedAddress("desk:7001", "0.0.0.0:0", 4711, "far:7000"), "desk:7001");
+  EXPECT_EQ(*proto_support::AdvertisedAddress("desk:0", "0.0.0.0:0", 4711, "far:7000"), "desk:4711");
+  EXPECT_EQ(proto_support::AdvertisedAddress("desk", "0.0.0.0:0", 4711, "far:7000").status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
 TEST(AdvertiseTest, DefaultIsTheListenAddressWithTheRealPort) {
-  EXPECT_EQ(*AdvertisedAddress("", "127.0.0.1:0", 4711, "far:7000"), "127.0.0.1:4711");
-  EXPECT_EQ(*AdvertisedAddress("", "[::1]:0", 4711, "far:7000"), "[::1]:4711");
+  EXPECT_EQ(*proto_support::AdvertisedAddress("", "127.0.0.1:0", 4711, "far:7000"), "127.0.0.1:4711");
+  EXPECT_EQ(*proto_support::AdvertisedAddress("", "[::1]:0", 4711, "far:7000"), "[::1]:4711");
 }
 
 TEST(AdvertiseTest, WildcardBecomesTheAddressTowardsTheCoordinator) {
-  EXPECT_EQ(*AdvertisedAddress("", "0.0.0.0:0", 4711, "127.0.0.1:7000"), "127.0.0.1:4711");
+  EXPECT_EQ(*proto_support::AdvertisedAddress("", "0.0.0.0:0", 4711, "127.0.0.1:7000"), "127.0.0.1:4711");
 }
 
 TEST(AdvertiseTest, UnknownCoordinatorReturnsUnavailableAskingForTheFlag) {
-  const absl::Status status = AdvertisedAddress("", "0.0.0.0:0", 4711, "no-such-host.invalid:7000").status();
+  const absl::Status status =
+      proto_support::AdvertisedAddress("", "0.0.0.0:0", 4711, "no-such-host.invalid:7000").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr("--advertise"));
 }

@@ -1,4 +1,4 @@
-#include "worker/advertise.h"
+#include "proto/support/advertise.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -11,7 +11,7 @@
 #include "engine/base/status_macros.h"
 #include "proto/support/channel.h"
 
-namespace tandem::worker {
+namespace tandem::proto_support {
 namespace {
 
 bool IsWildcard(const std::string& host) {
@@ -46,27 +46,27 @@ absl::StatusOr<std::string> SourceAddressTowards(const std::string& host, int po
     const std::string source = SourceAddress(*target);
     if (!source.empty()) return source;
   }
-  return absl::UnavailableError(absl::StrCat("no route to the coordinator at ", host,
-                                             ", so this machine's address is not known; give it with --advertise"));
+  return absl::UnavailableError(
+      absl::StrCat("no route to ", host, ", so this machine's address is not known; give it with --advertise"));
 }
 
 }  // namespace
 
 absl::StatusOr<std::string> AdvertisedAddress(const std::string& advertise, const std::string& listen, int port,
-                                              const std::string& coordinator) {
+                                              const std::string& towards) {
   std::string host;
   int given_port = 0;
   if (!advertise.empty()) {
-    TANDEM_RETURN_IF_ERROR(proto_support::ParseAddress(advertise, &host, &given_port));
-    return proto_support::JoinAddress(host, given_port == 0 ? port : given_port);
+    TANDEM_RETURN_IF_ERROR(ParseAddress(advertise, &host, &given_port));
+    return JoinAddress(host, given_port == 0 ? port : given_port);
   }
-  TANDEM_RETURN_IF_ERROR(proto_support::ParseAddress(listen, &host, &given_port));
-  if (!IsWildcard(host)) return proto_support::JoinAddress(host, port);
-  std::string coordinator_host;
-  int coordinator_port = 0;
-  TANDEM_RETURN_IF_ERROR(proto_support::ParseAddress(coordinator, &coordinator_host, &coordinator_port));
-  TANDEM_ASSIGN_OR_RETURN(host, SourceAddressTowards(coordinator_host, coordinator_port));
-  return proto_support::JoinAddress(host, port);
+  TANDEM_RETURN_IF_ERROR(ParseAddress(listen, &host, &given_port));
+  if (!IsWildcard(host)) return JoinAddress(host, port);
+  std::string towards_host;
+  int towards_port = 0;
+  TANDEM_RETURN_IF_ERROR(ParseAddress(towards, &towards_host, &towards_port));
+  TANDEM_ASSIGN_OR_RETURN(host, SourceAddressTowards(towards_host, towards_port));
+  return JoinAddress(host, port);
 }
 
-}  // namespace tandem::worker
+}  // namespace tandem::proto_support
