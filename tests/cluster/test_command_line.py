@@ -123,6 +123,16 @@ class LocalTest(unittest.TestCase):
                 self.assertEqual(result.returncode, 0, result.stderr)
                 self.assertEqual([int(word) for word in result.stdout.split()], expected)
 
+    def test_bundled_model_says_what_its_training_program_computed(self):
+        cases = json.loads(DEMO_MODEL.with_suffix(".json").read_text())["prompts"]
+        self.assertGreaterEqual(len(cases), 5)
+        for case in cases:
+            encoded = tandem("tokenize", "--model", DEMO_MODEL, "--parse-special", case["prompt"])
+            self.assertEqual([int(word) for word in encoded.stdout.split()], case["ids"])
+            result = tandem("generate", "--model", DEMO_MODEL, "--local", 2, "--ids", ",".join(map(str, case["ids"])), "--kv", "f32",
+                            "--max-tokens", len(case["greedy"]), "--ignore-end-of-turn", "--print", "ids")
+            self.assertEqual([int(word) for word in result.stdout.split()], case["greedy"], case["prompt"])
+
     def test_logits_are_equal_bits_for_any_split(self):
         with tempfile.TemporaryDirectory() as folder:
             files = []
