@@ -9,9 +9,9 @@
 #include "cli/answer_printer.h"
 #include "cli/command.h"
 #include "cli/generation_flags.h"
-#include "cli/interrupt.h"
 #include "cli/text_model.h"
 #include "cli/token_ids.h"
+#include "engine/base/interrupt.h"
 #include "engine/base/status_macros.h"
 
 namespace tandem::cli {

@@ -2,10 +2,9 @@
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "cli/command.h"
-#include "cli/interrupt.h"
+#include "engine/base/interrupt.h"
 #include "engine/base/status_macros.h"
 #include "proto/support/channel.h"
 #include "worker/config.h"
@@ -24,14 +23,9 @@ absl::Status Run(worker::WorkerConfig config, bool listen_given) {
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<worker::Worker> worker, worker::Worker::Start(config));
   std::fprintf(stderr, "joining %s; Ctrl-C leaves the cluster\n", config.coordinator.c_str());
 
-  absl::Status ended;
-  std::thread waiter([&] {
-    ended = worker->Wait();
-    interrupt.Wake();
-  });
-  interrupt.Wait();
-  worker->Stop();
-  waiter.join();
+  interrupt.OnInterrupt([&worker] { worker->Stop(); });
+  absl::Status ended = worker->Wait();
+  interrupt.OnInterrupt({});
   return ended;
 }
 

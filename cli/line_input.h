@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "cli/interrupt.h"
+#include "engine/base/interrupt.h"
 
 namespace tandem::cli {
 

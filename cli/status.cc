@@ -8,8 +8,8 @@
 #include "absl/time/time.h"
 #include "cli/cluster_text.h"
 #include "cli/command.h"
-#include "cli/interrupt.h"
 #include "cli/remote_model.h"
+#include "engine/base/interrupt.h"
 
 namespace tandem::cli {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "cli/interrupt.h"
+#include "engine/base/interrupt.h"
 #include "tandem/v1/generate.pb.h"
 
 namespace tandem::cli {

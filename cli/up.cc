@@ -2,13 +2,12 @@
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "cli/command.h"
-#include "cli/interrupt.h"
 #include "coordinator/config.h"
 #include "coordinator/server.h"
+#include "engine/base/interrupt.h"
 #include "engine/base/status_macros.h"
 #include "proto/support/channel.h"
 #include "worker/worker.h"
@@ -43,15 +42,10 @@ absl::Status Run(Flags flags) {
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<worker::Worker> worker, worker::Worker::Start(flags.worker));
   PrintWelcome(coordinator->address(), flags.coordinator.insecure);
 
-  absl::Status ended;
-  std::thread waiter([&] {
-    ended = worker->Wait();
-    interrupt.Wake();
-  });
-  interrupt.Wait();
   // The worker leaves first, so that the coordinator does not take its going for a failure.
-  worker->Stop();
-  waiter.join();
+  interrupt.OnInterrupt([&worker] { worker->Stop(); });
+  absl::Status ended = worker->Wait();
+  interrupt.OnInterrupt({});
   coordinator->Stop();
   return ended;
 }

@@ -1,8 +1,5 @@
 // tandem-coordinator: the daemon that serves a model over the workers that join it. Exit codes: 0 stopped by a signal,
 // 1 failure, 2 usage.
-#include <pthread.h>
-#include <signal.h>
-
 #include <memory>
 #include <string>
 
@@ -12,6 +9,7 @@
 
 #include "coordinator/config.h"
 #include "coordinator/server.h"
+#include "engine/base/interrupt.h"
 #include "proto/support/channel.h"
 
 namespace {
@@ -20,18 +18,13 @@ constexpr int kFailure = 1;
 constexpr int kUsage = 2;
 
 int Run(const tandem::coordinator::CoordinatorConfig& config) {
-  // Blocked before any thread is made, since threads inherit it; then this one takes them.
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGINT, SIGTERM}) sigaddset(&signals, signal);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  tandem::Interrupt interrupt;
   const auto coordinator = tandem::coordinator::Coordinator::Start(config);
   if (!coordinator.ok()) {
     spdlog::error("{}", std::string(coordinator.status().message()));
     return kFailure;
   }
-  int signal = 0;
-  sigwait(&signals, &signal);
+  interrupt.Wait();
   spdlog::info("stopping");
   (*coordinator)->Stop();
   return 0;

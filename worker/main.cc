@@ -1,15 +1,12 @@
 // tandem-worker: the daemon that lends this machine to a cluster. Exit codes: 0 stopped by a signal, 1 failure, 2
 // usage.
-#include <pthread.h>
-#include <signal.h>
-
 #include <memory>
-#include <thread>
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <CLI/CLI.hpp>
 
+#include "engine/base/interrupt.h"
 #include "proto/support/channel.h"
 #include "worker/config.h"
 #include "worker/worker.h"
@@ -19,32 +16,19 @@ namespace {
 constexpr int kFailure = 1;
 constexpr int kUsage = 2;
 
-// Signals that end the daemon, and one by which main ends the thread that waits for them.
-sigset_t WaitedSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) sigaddset(&signals, signal);
-  return signals;
-}
-
 int Run(const tandem::worker::WorkerConfig& config) {
-  // Blocked before any thread is made, since threads inherit it; then one thread takes them.
-  const sigset_t signals = WaitedSignals();
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  tandem::Interrupt interrupt;
   absl::StatusOr<std::unique_ptr<tandem::worker::Worker>> worker = tandem::worker::Worker::Start(config);
   if (!worker.ok()) {
     spdlog::error("{}", std::string(worker.status().message()));
     return kFailure;
   }
-  std::thread waiter([&] {
-    int signal = 0;
-    sigwait(&signals, &signal);
-    if (signal != SIGUSR1) spdlog::info("stopping");
+  interrupt.OnInterrupt([&worker] {
+    spdlog::info("stopping");
     (*worker)->Stop();
   });
   const absl::Status status = (*worker)->Wait();
-  pthread_kill(waiter.native_handle(), SIGUSR1);
-  waiter.join();
+  interrupt.OnInterrupt({});
   if (status.ok()) return 0;
   spdlog::error("{}", std::string(status.message()));
   return kFailure;

@@ -1,9 +1,9 @@
-// Ctrl-C for commands that run until it, or that must stop what they began.
+// Ctrl-C for programs that run until it, or that must stop what they began.
 #pragma once
 
 #include <functional>
 
-namespace tandem::cli {
+namespace tandem {
 
 // From construction on SIGINT and SIGTERM do not end the process but set a flag; a second one ends it at once.
 // Construct before any thread is started, one a process.
@@ -15,9 +15,8 @@ class Interrupt {
   Interrupt& operator=(const Interrupt&) = delete;
 
   bool requested() const;
-  // Blocks until the signal or until `wake` was called. True if it was the signal.
-  bool Wait();
-  void Wake();
+  // Blocks until the signal.
+  void Wait();
   // What to do at once (cancel a call): runs on the signal thread, or here if the signal came before. Replaces the
   // callback set before, which does not run any more when this returns; {} clears it.
   void OnInterrupt(std::function<void()> callback);
@@ -27,4 +26,4 @@ class Interrupt {
   State* state_;
 };
 
-}  // namespace tandem::cli
+}  // namespace tandem

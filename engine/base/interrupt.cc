@@ -1,4 +1,4 @@
-#include "cli/interrupt.h"
+#include "engine/base/interrupt.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -10,13 +10,12 @@
 #include "absl/base/thread_annotations.h"
 #include "engine/base/mutex.h"
 
-namespace tandem::cli {
+namespace tandem {
 
 struct Interrupt::State {
   Mutex mu;
   CondVar changed;
   bool requested ABSL_GUARDED_BY(mu) = false;
-  bool woken ABSL_GUARDED_BY(mu) = false;
   bool stopping ABSL_GUARDED_BY(mu) = false;
   bool in_callback ABSL_GUARDED_BY(mu) = false;
   std::function<void()> callback ABSL_GUARDED_BY(mu);
@@ -73,16 +72,9 @@ bool Interrupt::requested() const {
   return state_->requested;
 }
 
-bool Interrupt::Wait() {
+void Interrupt::Wait() {
   MutexLock lock(&state_->mu);
-  while (!state_->requested && !state_->woken) state_->changed.Wait(&state_->mu);
-  return state_->requested;
-}
-
-void Interrupt::Wake() {
-  MutexLock lock(&state_->mu);
-  state_->woken = true;
-  state_->changed.NotifyAll();
+  while (!state_->requested) state_->changed.Wait(&state_->mu);
 }
 
 void Interrupt::OnInterrupt(std::function<void()> callback) {
@@ -96,4 +88,4 @@ void Interrupt::OnInterrupt(std::function<void()> callback) {
   if (now && callback) callback();
 }
 
-}  // namespace tandem::cli
+}  // namespace tandem

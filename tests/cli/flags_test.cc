@@ -1,0 +1,63 @@
+#include <limits>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "cli/cluster_text.h"
+#include "cli/generation_flags.h"
+#include "cli/token_ids.h"
+
+namespace tandem::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(TokenIdsTest, CommasAndSpacesSeparate) {
+  EXPECT_THAT(*ParseTokenIds("1,403,407"), ElementsAre(1, 403, 407));
+  EXPECT_THAT(*ParseTokenIds(" 1 403,\n407 "), ElementsAre(1, 403, 407));
+}
+
+TEST(TokenIdsTest, WhatIsNoIdIsNamed) {
+  for (const char* text : {"1,two", "1,-2", "1,99999999999", "1,2.5"}) {
+    const auto ids = ParseTokenIds(text);
+    EXPECT_TRUE(absl::IsInvalidArgument(ids.status())) << text;
+    EXPECT_THAT(std::string(ids.status().message()), HasSubstr(std::string(text).substr(2)));
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(ParseTokenIds(" , ").status()));
+}
+
+TEST(GenerationFlagsTest, DefaultsAreGreedyWithoutASeed) {
+  v1::GenerateRequest request;
+  ASSERT_TRUE(ApplyGenerationFlags(GenerationFlags(), &request).ok());
+  EXPECT_EQ(request.sampling().temperature(), 0);
+  EXPECT_FALSE(request.sampling().has_seed());
+  EXPECT_FALSE(request.has_max_tokens());
+}
+
+TEST(GenerationFlagsTest, LogitBiasTakesMinusInfinityAndNamesWhatItDoesNotUnderstand) {
+  GenerationFlags flags;
+  flags.logit_bias = {"15=-1.5", "16=-inf"};
+  v1::GenerateRequest request;
+  ASSERT_TRUE(ApplyGenerationFlags(flags, &request).ok());
+  ASSERT_EQ(request.sampling().logit_bias_size(), 2);
+  EXPECT_EQ(request.sampling().logit_bias(0).token(), 15u);
+  EXPECT_EQ(request.sampling().logit_bias(0).bias(), -1.5f);
+  EXPECT_EQ(request.sampling().logit_bias(1).bias(), -std::numeric_limits<float>::infinity());
+  for (const char* text : {"15", "x=1", "15=", "=1"}) {
+    flags.logit_bias = {text};
+    const absl::Status status = ApplyGenerationFlags(flags, &request);
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << text;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(text));
+  }
+}
+
+TEST(ClusterTextTest, BytesInTheUnitThatFits) {
+  EXPECT_EQ(FormatBytes(512), "512 B");
+  EXPECT_EQ(FormatBytes(1536), "1.5 KiB");
+  EXPECT_EQ(FormatBytes(uint64_t{3} << 29), "1.50 GiB");
+}
+
+}  // namespace
+}  // namespace tandem::cli
