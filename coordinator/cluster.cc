@@ -118,7 +118,7 @@ void Cluster::PlaceOrMove(Time now) {
   }
   if (placed_) {
     if (!IsWorthMoving(placed_->plan, *plan)) return;
-    TearDown(absl::UnavailableError("layers move to a better placement"));
+    TearDown(absl::CancelledError("layers move to a better placement"));
   }
   Place(*std::move(plan));
 }

@@ -174,7 +174,7 @@ bool Dispatcher::TakeInputs(std::deque<Input>* inputs) {
 }
 
 void Dispatcher::Handle(Attach attach) {
-  Close(absl::UnavailableError("another placement takes over"));
+  Close(absl::CancelledError("another placement takes over"));
   spec_ = attach.spec;
   link_ = std::move(attach.link);
   SchedulerConfig config;
@@ -297,11 +297,11 @@ void Dispatcher::Close(const absl::Status& why) {
     bytes_out_ += link_->stats().bytes;
     link_.reset();
     detached_at_ = clock_.Now();
-    scheduler_.Halt();
+    scheduler_.Halt(/*interruption=*/!absl::IsCancelled(why));
     EndInterrupted(why);
   }
   MutexLock lock(&mu_);
-  why_detached_ = why;
+  why_detached_ = absl::UnavailableError(why.message());
 }
 
 void Dispatcher::EndInterrupted(const absl::Status& why) {

@@ -124,7 +124,8 @@ class Dispatcher {
 
   // From now on steps go to `first`. Ends the pipeline attached before. Takes effect on the dispatch thread.
   void AttachPipeline(PipelineSpec spec, std::unique_ptr<links::StepLink> first);
-  // Closes the link; sequences wait. on_pipeline_broken is not called.
+  // Closes the link; sequences wait. on_pipeline_broken is not called. kCancelled means that the pipeline was sound, so
+  // its end does not count among the interruptions of the sequences in flight.
   void DetachPipeline(absl::Status why);
   // What clients are told while nothing serves: "waiting for 1 more worker". Holds until the next Detach.
   void SetReason(const std::string& why);

@@ -30,9 +30,9 @@ std::vector<uint64_t> Scheduler::Reset(const SchedulerConfig& config) {
   return misfits;
 }
 
-void Scheduler::Halt() {
+void Scheduler::Halt(bool interruption) {
   for (auto& [id, sequence] : sequences_) {
-    if (sequence.in_flight > 0) ++sequence.interruptions;
+    if (interruption && sequence.in_flight > 0) ++sequence.interruptions;
   }
   ReleaseAll();
   active_ = false;

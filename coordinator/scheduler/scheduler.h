@@ -74,8 +74,8 @@ class Scheduler {
   // sequences that can never fit the new pipeline; the caller removes them.
   std::vector<uint64_t> Reset(const SchedulerConfig& config);
   // The pipeline is gone: the same fall back, and PlanStep gives nothing until Reset. Sequences may still be added if
-  // there was a Reset before. Counts an interruption for each sequence that was in flight.
-  void Halt();
+  // there was a Reset before. `interruption`: counts as one for each sequence that was in flight.
+  void Halt(bool interruption);
 
   // Errors: kUnavailable (no Reset yet), kInvalidArgument (empty prompt, max_tokens < 1, a prompt that leaves no room
   // in the context; message has both numbers), kResourceExhausted (too many wait, or the sequence cannot fit in all

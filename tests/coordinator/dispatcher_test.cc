@@ -376,6 +376,22 @@ TEST_F(DispatcherTest, RequestThatKeepsBreakingPipelinesIsEnded) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("broke 3 times during this request"));
 }
 
+TEST_F(DispatcherTest, MovesToOtherPipelinesAreNoInterruptions) {
+  Collector collector;
+  for (uint64_t epoch = 1; epoch <= Dispatcher::kMaxInterruptions + 1; ++epoch) {
+    FakePipeline& pipeline = Attach(epoch);
+    pipeline.Hold();
+    if (epoch == 1) {
+      ASSERT_TRUE(dispatcher_->Submit(Task({1}, 3), &collector).ok());
+    }
+    pipeline.WaitForFrames(1);
+    dispatcher_->DetachPipeline(absl::CancelledError("layers move"));
+  }
+  Attach(99);
+  EXPECT_TRUE(collector.Wait().ok());
+  EXPECT_EQ(collector.tokens, Continue({1}, 3));
+}
+
 TEST_F(DispatcherTest, SubmitChecksTheTask) {
   Attach();
   Collector collector;

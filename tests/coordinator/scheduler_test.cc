@@ -265,7 +265,7 @@ TEST_F(SchedulerTest, ResetRecomputesAndGoesOnWithTheSameTokens) {
     FinishStep();
   }
   PlanAll();
-  scheduler_->Halt();
+  scheduler_->Halt(/*interruption=*/true);
   EXPECT_EQ(scheduler_->Find(1)->interruptions, 1);
   EXPECT_EQ(scheduler_->pages_used(), 0);
   EXPECT_EQ(scheduler_->PlanStep(now_), std::nullopt);
@@ -368,7 +368,7 @@ TEST_F(SchedulerTest, RandomHistoriesGiveTheAnswersOfSequencesAlone) {
         if (scheduler_->Find(id) != nullptr) cancelled.insert(id);
         scheduler_->Remove(id);
       } else if (action < 16) {
-        scheduler_->Halt();
+        scheduler_->Halt(/*interruption=*/pick(0, 1) == 1);
         config_.num_stages = pick(1, 4);
         EXPECT_THAT(scheduler_->Reset(config_), IsEmpty());
         cache_.emplace(config_.page_tokens);

@@ -1,0 +1,395 @@
+#include "coordinator/cluster.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <future>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/cluster_manager.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "proto/support/protocol_version.h"
+#include "tests/support/tiny_model.h"
+
+namespace tandem::coordinator {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// What a worker was told.
+class FakeSession : public MemberSession {
+ public:
+  void Send(v1::CoordinatorMessage message) override { messages.push_back(std::move(message)); }
+  void End(absl::Status status) override {
+    ended = true;
+    end = std::move(status);
+  }
+  // The last message, which must be a Place.
+  v1::Place place() const {
+    EXPECT_TRUE(!messages.empty() && messages.back().has_place());
+    return messages.empty() ? v1::Place() : messages.back().place();
+  }
+
+  std::vector<v1::CoordinatorMessage> messages;
+  bool ended = false;
+  absl::Status end;
+};
+
+class FakeEnds : public PipelineEnds {
+ public:
+  void Serve(uint64_t epoch) override { served.push_back(epoch); }
+  absl::Status Attach(const PipelineSpec& spec, const std::string& first_address) override {
+    attached.push_back(spec);
+    address = first_address;
+    return attach_result;
+  }
+  void Detach(const absl::Status& why) override { detached.push_back(std::string(why.message())); }
+  void Explain(const std::string& why) override { explained = why; }
+
+  std::vector<uint64_t> served;
+  std::vector<PipelineSpec> attached;
+  std::vector<std::string> detached;
+  std::string address, explained;
+  absl::Status attach_result;
+};
+
+class ClusterTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    tandem::testing::TinyModelShape shape;
+    shape.layers = 6;
+    const std::string path = absl::StrCat(::testing::TempDir(), "/cluster_test_", getpid(), ".gguf");
+    ASSERT_TRUE(tandem::testing::MakeTinyModel(shape).Write(path).ok());
+    auto model = ServedModel::Open(path);
+    std::remove(path.c_str());
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = model->release();
+  }
+  static void TearDownTestSuite() {
+    delete model_;
+    model_ = nullptr;
+  }
+
+  void Start(int32_t min_workers) {
+    ClusterOptions options;
+    options.min_workers = min_workers;
+    options.first_epoch = 100;
+    cluster_ = std::make_unique<Cluster>(*model_, options, ends_);
+    cluster_->set_address("10.0.0.1:7070");
+  }
+
+  static v1::Hello Hello(const std::string& name, double speed, uint64_t memory_bytes) {
+    v1::Hello hello;
+    hello.set_protocol_version(proto_support::kProtocolVersion);
+    hello.set_name(name);
+    hello.set_address(absl::StrCat("10.0.0.2:900", name.size()));
+    hello.mutable_device()->set_threads(2);
+    hello.mutable_device()->set_memory_bytes(memory_bytes);
+    // So slow that the wire does not count.
+    hello.mutable_device()->set_memory_bandwidth(speed * 1e5);
+    hello.mutable_device()->set_int8_macs(speed * 1e6);
+    return hello;
+  }
+
+  std::shared_ptr<FakeSession> Join(uint64_t id, const std::string& name, double speed = 1,
+                                    uint64_t memory_bytes = 1 << 30) {
+    auto session = std::make_shared<FakeSession>();
+    cluster_->Join(id, Hello(name, speed, memory_bytes), session, now_);
+    ids_.push_back(id);
+    return session;
+  }
+  // Lets time pass; members say that they are alive.
+  void Pass(milliseconds time) {
+    now_ += time;
+    v1::WorkerMessage heartbeat;
+    heartbeat.mutable_heartbeat()->set_memory_used(5);
+    for (uint64_t id : ids_) cluster_->OnMessage(id, heartbeat, now_, now_);
+    cluster_->Tick(now_);
+  }
+  void Loaded(uint64_t id, uint64_t epoch, int code = 0) {
+    v1::WorkerMessage message;
+    message.mutable_done()->set_epoch(epoch);
+    message.mutable_done()->set_code(code);
+    message.mutable_done()->set_message(code == 0 ? "" : "disk full");
+    message.mutable_done()->set_weight_bytes(12345);
+    message.mutable_done()->set_from_local_file(true);
+    cluster_->OnMessage(id, message, now_, now_);
+  }
+  v1::Phase phase() const { return cluster_->State().phase(); }
+  std::string detail() const { return cluster_->State().detail(); }
+
+  // Two equal workers that serve.
+  void Serve2() {
+    Start(2);
+    left_ = Join(1, "left");
+    right_ = Join(2, "right");
+    Pass(milliseconds(300));
+    Loaded(1, 100);
+    Loaded(2, 100);
+    ASSERT_EQ(phase(), v1::PHASE_SERVING);
+  }
+
+  static const ServedModel* model_;
+  FakeEnds ends_;
+  std::unique_ptr<Cluster> cluster_;
+  std::shared_ptr<FakeSession> left_, right_;
+  std::vector<uint64_t> ids_;
+  Time now_;
+};
+const ServedModel* ClusterTest::model_ = nullptr;
+
+TEST_F(ClusterTest, WaitsPlacesLoadsAndServes) {
+  Start(2);
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+  EXPECT_EQ(detail(), "waiting for 2 more workers");
+  left_ = Join(1, "left");
+  ASSERT_EQ(left_->messages.size(), 1u);
+  EXPECT_EQ(left_->messages[0].welcome().worker_id(), 1u);
+  EXPECT_EQ(left_->messages[0].welcome().lease_ms(), 10000u);
+  Pass(milliseconds(500));
+  EXPECT_EQ(detail(), "waiting for 1 more worker");
+  EXPECT_EQ(ends_.explained, "waiting for 1 more worker");
+  right_ = Join(2, "right");
+  Pass(milliseconds(299));
+  EXPECT_THAT(ends_.served, IsEmpty());
+  Pass(milliseconds(1));
+  EXPECT_EQ(phase(), v1::PHASE_LOADING);
+  EXPECT_THAT(ends_.served, ElementsAre(100));
+
+  const v1::Place first = left_->place(), last = right_->place();
+  EXPECT_EQ(first.first_layer(), 0u);
+  EXPECT_EQ(first.end_layer(), last.first_layer());
+  EXPECT_EQ(last.end_layer(), 6u);
+  EXPECT_EQ(first.next_address(), "10.0.0.2:9005") << "the second worker";
+  EXPECT_EQ(last.next_address(), "10.0.0.1:7070") << "the coordinator";
+  EXPECT_EQ(last.stage(), 1u);
+  EXPECT_EQ(last.num_stages(), 2u);
+  EXPECT_EQ(last.kv().num_pages(), 8u * 256 / 32);
+  EXPECT_EQ(first.model().fingerprint(), model_->fingerprint());
+  EXPECT_EQ(first.model().header_bytes(), model_->file().header().size());
+
+  v1::WorkerMessage progress;
+  progress.mutable_progress()->set_epoch(100);
+  progress.mutable_progress()->set_bytes_done(7);
+  progress.mutable_progress()->set_bytes_total(9);
+  cluster_->OnMessage(1, progress, now_, now_);
+  EXPECT_EQ(cluster_->State().workers(0).load_bytes_done(), 7u);
+  EXPECT_EQ(cluster_->State().workers(0).memory_used(), 5u);
+
+  Loaded(2, 100);
+  EXPECT_EQ(phase(), v1::PHASE_LOADING);
+  Loaded(1, 100);
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
+  EXPECT_EQ(ends_.address, "10.0.0.2:9004");
+  ASSERT_EQ(ends_.attached.size(), 1u);
+  EXPECT_EQ(ends_.attached[0].epoch, 100u);
+  EXPECT_EQ(ends_.attached[0].num_stages, 2);
+  EXPECT_EQ(ends_.attached[0].context, 256);
+  const v1::ClusterState state = cluster_->State();
+  EXPECT_EQ(state.placement().stages(0).weight_bytes(), 12345u) << "what is held, not what was planned";
+  EXPECT_TRUE(state.workers(0).from_local_file());
+  EXPECT_GT(state.placement().predicted_decode_tokens_per_s(), 0);
+}
+
+TEST_F(ClusterTest, RefusedWorkerIsToldWhy) {
+  Start(1);
+  auto session = std::make_shared<FakeSession>();
+  v1::Hello hello = Hello("old", 1, 1 << 30);
+  hello.set_protocol_version(0);
+  cluster_->Join(1, hello, session, now_);
+  EXPECT_TRUE(session->ended);
+  EXPECT_EQ(session->end.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(session->messages.empty());
+}
+
+TEST_F(ClusterTest, LostWorkerEndsThePipelineAndTheRestIsPlacedAnew) {
+  Serve2();
+  auto spare = Join(3, "spare", /*speed=*/0.5);
+  Pass(milliseconds(300));
+  EXPECT_EQ(phase(), v1::PHASE_SERVING) << "it would not help: nothing moves";
+  std::erase(ids_, 1u);
+  cluster_->Leave(1, absl::UnavailableError("its connection has ended"), now_);
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+  EXPECT_THAT(ends_.detached.back(), HasSubstr("worker left left"));
+  EXPECT_TRUE(right_->messages.back().has_unload());
+  Pass(milliseconds(300));
+  EXPECT_EQ(phase(), v1::PHASE_LOADING);
+  EXPECT_EQ(right_->place().epoch(), 101u);
+  EXPECT_EQ(spare->place().epoch(), 101u);
+}
+
+TEST_F(ClusterTest, TooFewLeftMeansWaitingWithTheReason) {
+  Serve2();
+  cluster_->Leave(2, absl::UnavailableError("its connection has ended"), now_);
+  std::erase(ids_, 2u);
+  Pass(milliseconds(1000));
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+  EXPECT_EQ(detail(), "waiting for 1 more worker (worker right left: its connection has ended)");
+}
+
+TEST_F(ClusterTest, SilentWorkerLosesItsLease) {
+  Serve2();
+  ids_ = {1};
+  Pass(seconds(9));
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
+  Pass(seconds(2));
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+  EXPECT_TRUE(right_->ended);
+  EXPECT_EQ(right_->end.code(), absl::StatusCode::kUnavailable) << "it may join again";
+  EXPECT_FALSE(left_->ended);
+}
+
+TEST_F(ClusterTest, MuchFasterWorkerTakesOver) {
+  Serve2();
+  auto fast = Join(3, "fast", /*speed=*/10);
+  Pass(milliseconds(300));
+  EXPECT_EQ(phase(), v1::PHASE_LOADING);
+  EXPECT_EQ(fast->place().epoch(), 101u);
+  EXPECT_THAT(ends_.detached.back(), HasSubstr("better placement"));
+}
+
+TEST_F(ClusterTest, EqualWorkerTakesAShareForFasterPrompts) {
+  Serve2();
+  auto third = Join(3, "third");
+  Pass(milliseconds(300));
+  EXPECT_EQ(phase(), v1::PHASE_LOADING);
+  EXPECT_EQ(third->place().num_stages(), 3u);
+}
+
+TEST_F(ClusterTest, JoinDuringALoadIsConsideredAfterIt) {
+  Start(1);
+  left_ = Join(1, "left");
+  Pass(milliseconds(300));
+  ASSERT_EQ(phase(), v1::PHASE_LOADING);
+  auto fast = Join(2, "fast", 10);
+  Pass(milliseconds(1000));
+  EXPECT_EQ(fast->messages.size(), 1u) << "only the welcome";
+  Loaded(1, 100);
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
+  Pass(milliseconds(1));
+  EXPECT_EQ(fast->place().epoch(), 101u);
+}
+
+TEST_F(ClusterTest, FailedLoadIsShownAndRetriedEverMoreSlowly) {
+  Start(1);
+  left_ = Join(1, "left");
+  Pass(milliseconds(300));
+  Loaded(1, 100, /*code=*/8);
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+  EXPECT_EQ(detail(), "worker left could not load its layers: disk full");
+  EXPECT_TRUE(left_->messages.back().has_unload());
+  milliseconds pause(500);
+  for (uint64_t epoch = 101; epoch < 105; ++epoch) {
+    Pass(pause - milliseconds(1));
+    EXPECT_EQ(phase(), v1::PHASE_WAITING);
+    Pass(milliseconds(1));
+    EXPECT_EQ(left_->place().epoch(), epoch);
+    Loaded(1, epoch, 8);
+    pause *= 2;
+  }
+  // A worker that joins is a reason to try at once.
+  Join(2, "other");
+  Pass(milliseconds(300));
+  EXPECT_EQ(phase(), v1::PHASE_LOADING);
+}
+
+TEST_F(ClusterTest, FirstStageThatCannotBeDialledIsAFailure) {
+  Start(1);
+  Join(1, "left");
+  Pass(milliseconds(300));
+  ends_.attach_result = absl::UnavailableError("no connection to 10.0.0.2:9004");
+  Loaded(1, 100);
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+  EXPECT_EQ(detail(), "no connection to 10.0.0.2:9004");
+}
+
+TEST_F(ClusterTest, BrokenPipelineIsPlacedAgain) {
+  Serve2();
+  cluster_->OnPipelineBroken(99, absl::InternalError("of an older epoch"), now_);
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
+  cluster_->OnPipelineBroken(100, absl::InternalError("stage 1 failed"), now_);
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+  EXPECT_EQ(detail(), "stage 1 failed");
+  Pass(milliseconds(500));
+  EXPECT_EQ(left_->place().epoch(), 101u);
+}
+
+TEST_F(ClusterTest, NewsOfAnotherEpochIsIgnored) {
+  Start(1);
+  Join(1, "left");
+  Pass(milliseconds(300));
+  Loaded(1, 99);
+  EXPECT_EQ(phase(), v1::PHASE_LOADING);
+  Loaded(77, 100);
+  EXPECT_EQ(phase(), v1::PHASE_LOADING);
+}
+
+TEST_F(ClusterTest, NoRoomIsExplainedWithTheNumbers) {
+  Start(1);
+  Join(1, "tiny", 1, 100000);
+  Pass(milliseconds(300));
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+  EXPECT_THAT(detail(), HasSubstr("the model does not fit: it needs"));
+  EXPECT_THAT(detail(), HasSubstr("tiny 0.10 MiB"));
+  EXPECT_EQ(ends_.explained, detail());
+  EXPECT_THAT(ends_.served, IsEmpty());
+}
+
+TEST_F(ClusterTest, SecondHelloEndsTheSession) {
+  Start(1);
+  left_ = Join(1, "left");
+  v1::WorkerMessage message;
+  *message.mutable_hello() = Hello("left", 1, 1 << 30);
+  cluster_->OnMessage(1, message, now_, now_);
+  EXPECT_EQ(left_->end.code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(ClusterTest, PlanForDoesNotPlace) {
+  Start(5);
+  EXPECT_EQ(cluster_->PlanFor(0).status().code(), absl::StatusCode::kFailedPrecondition);
+  Join(1, "left");
+  const auto plan = cluster_->PlanFor(64);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->num_pages(), 8u * 64 / 32);
+  EXPECT_EQ(plan->stages(0).worker(), "left");
+  EXPECT_EQ(cluster_->PlanFor(1000).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+}
+
+TEST_F(ClusterTest, StopEndsPipelineAndSessions) {
+  Serve2();
+  cluster_->Stop();
+  EXPECT_THAT(ends_.detached.back(), HasSubstr("stopping"));
+  EXPECT_EQ(left_->end.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(right_->end.code(), absl::StatusCode::kUnavailable);
+}
+
+// The thread around it.
+TEST_F(ClusterTest, ManagerAnswersAndStops) {
+  ClusterOptions options;
+  ClusterManager manager(*model_, options, ends_);
+  manager.Start("127.0.0.1:1");
+  std::promise<absl::StatusCode> planned;
+  manager.Plan(0, [&](absl::StatusOr<v1::Placement> plan) { planned.set_value(plan.status().code()); });
+  EXPECT_EQ(planned.get_future().get(), absl::StatusCode::kFailedPrecondition);
+  auto session = std::make_shared<FakeSession>();
+  const uint64_t id = manager.Join(Hello("left", 1, 1 << 30), session);
+  EXPECT_TRUE(manager.OnMessage(id, v1::WorkerMessage()));
+  std::promise<absl::StatusCode> again;
+  manager.Plan(0, [&](absl::StatusOr<v1::Placement> plan) { again.set_value(plan.status().code()); });
+  EXPECT_EQ(again.get_future().get(), absl::StatusCode::kOk);
+  manager.Stop();
+  EXPECT_TRUE(session->ended);
+  EXPECT_FALSE(manager.OnMessage(id, v1::WorkerMessage()));
+  absl::StatusCode late = absl::StatusCode::kOk;
+  manager.Plan(0, [&](absl::StatusOr<v1::Placement> plan) { late = plan.status().code(); });
+  EXPECT_EQ(late, absl::StatusCode::kUnavailable);
+}
+
+}  // namespace
+}  // namespace tandem::coordinator
