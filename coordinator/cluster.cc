@@ -157,7 +157,7 @@ void Cluster::Place(Plan plan) {
   std::vector<uint64_t> ids;
   for (const auto& [id, member] : registry_.members()) ids.push_back(id);
   problem_.clear();
-  placed_.emplace();
+  placed_ = Placed();
   placed_->epoch = next_epoch_++;
   placed_->plan = std::move(plan);
   loads_.clear();
