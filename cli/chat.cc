@@ -41,7 +41,8 @@ absl::Status Run(const Flags& flags) {
   TANDEM_RETURN_IF_ERROR(ApplyGenerationFlags(flags.generation, &request));
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<TextModel> model, OpenTextModel(flags.model));
   const bool terminal = isatty(STDIN_FILENO) != 0;
-  if (terminal) std::fputs("Type a message and Enter. /clear starts over, /quit or Ctrl-D ends.\n", stderr);
+  if (terminal)
+    std::fputs("Type a message and Enter. Ctrl-C ends an answer, /clear starts over, /quit or Ctrl-D ends.\n", stderr);
 
   *request.mutable_chat() = NewConversation(flags);
   LineInput input(interrupt);
@@ -60,7 +61,12 @@ absl::Status Run(const Flags& flags) {
     const absl::Status status = model->Generate(
         request, interrupt, [&printer](const v1::GenerateResponse& response) { printer.Print(response); });
     printer.Finish();
-    if (absl::IsCancelled(status)) return status;
+    if (absl::IsCancelled(status) && terminal) {
+      // Ctrl-C ends the answer, not the conversation, which keeps what was said of it.
+      interrupt.Reset();
+      AddMessage(request.mutable_chat(), "assistant", printer.text());
+      continue;
+    }
     if (!status.ok()) {
       if (!terminal) return status;
       // The conversation goes on without the message that failed.
@@ -70,6 +76,7 @@ absl::Status Run(const Flags& flags) {
     }
     AddMessage(request.mutable_chat(), "assistant", printer.text());
   }
+  if (terminal) std::fputc('\n', stderr);
   return interrupt.requested() ? absl::CancelledError("interrupted") : absl::OkStatus();
 }
 

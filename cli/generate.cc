@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "cli/answer_printer.h"
 #include "cli/command.h"
 #include "cli/generation_flags.h"
@@ -13,6 +14,7 @@
 #include "cli/token_ids.h"
 #include "engine/base/interrupt.h"
 #include "engine/base/status_macros.h"
+#include "engine/tokenizer/utf8.h"
 
 namespace tandem::cli {
 namespace {
@@ -24,6 +26,22 @@ struct Flags {
   bool parse_special = false, quiet = false;
   std::optional<uint32_t> logprobs;
 };
+
+// Text in messages is UTF-8.
+absl::Status CheckUtf8(const char* what, const std::string& text) {
+  const size_t valid = engine::ValidUtf8Prefix(text);
+  if (valid == text.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the ", what, " is not UTF-8: byte ", valid, " begins no character"));
+}
+
+absl::Status CheckTexts(const v1::GenerateRequest& request) {
+  TANDEM_RETURN_IF_ERROR(CheckUtf8("prompt", request.prompt()));
+  for (const v1::ChatMessage& message : request.chat().messages()) {
+    TANDEM_RETURN_IF_ERROR(CheckUtf8("message", message.content()));
+  }
+  for (const std::string& stop : request.stop()) TANDEM_RETURN_IF_ERROR(CheckUtf8("stop string", stop));
+  return absl::OkStatus();
+}
 
 absl::StatusOr<v1::GenerateRequest> BuildRequest(const Flags& flags) {
   v1::GenerateRequest request;
@@ -49,6 +67,7 @@ absl::StatusOr<v1::GenerateRequest> BuildRequest(const Flags& flags) {
   } else {
     return absl::OutOfRangeError("nothing to continue: give PROMPT, --chat TEXT, --ids LIST or text on standard input");
   }
+  TANDEM_RETURN_IF_ERROR(CheckTexts(request));
   return request;
 }
 

@@ -13,7 +13,9 @@ int main(int argc, char** argv) {
 
   CLI::App app{"Tandem runs one large quantised language model on several ordinary computers.", "tandem"};
   app.set_version_flag("--version", "tandem " TANDEM_VERSION);
-  app.set_config("--config", "", "Read flags from a TOML file; flags on the command line win");
+  app.set_config("--config", "",
+                 "Read flags from a TOML file, a table for each command ([generate]); flags on the command line win");
+  app.allow_config_extras(CLI::config_extras_mode::error);
   app.require_subcommand(1);
   app.footer(
       "Two machines:  tandem up MODEL.gguf --listen 0.0.0.0:7070 --insecure   prints the line for the other one.\n"
@@ -37,9 +39,14 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
 
-  const absl::Status status = action();
+  absl::Status status = action();
+  if (status.ok() && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)) {
+    status = absl::UnavailableError("cannot write all of the output to standard output");
+  }
   if (status.ok()) return kExitOk;
   if (absl::IsCancelled(status)) return kExitInterrupted;
-  std::fprintf(stderr, "tandem: %s\n", std::string(status.message()).c_str());
+  const std::string message(status.message());
+  std::fprintf(stderr, "tandem: %s\n",
+               message.empty() ? absl::StatusCodeToString(status.code()).c_str() : message.c_str());
   return absl::IsOutOfRange(status) ? kExitUsage : kExitFailure;
 }

@@ -1,4 +1,4 @@
-// A progress bar on standard error for work that takes longer than two seconds.
+// A progress bar on standard error for work that takes longer than a second.
 #pragma once
 
 #include <string>

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
 #include "proto/support/channel.h"
 #include "proto/support/status_convert.h"
 
@@ -26,6 +27,12 @@ absl::Status Explain(const grpc::Status& status, const std::string& server) {
   return converted;
 }
 
+absl::Status CheckServer(const std::string& server) {
+  std::string host;
+  int port = 0;
+  return proto_support::ParseAddress(server, &host, &port);
+}
+
 template <typename Stub, typename Request, typename Response>
 absl::StatusOr<Response> Call(Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
                               const Request& request, const std::string& server) {
@@ -43,6 +50,7 @@ RemoteModel::RemoteModel(const std::string& server, std::string model)
 
 absl::Status RemoteModel::Generate(const v1::GenerateRequest& request, Interrupt& interrupt,
                                    const std::function<void(const v1::GenerateResponse&)>& on_response) {
+  TANDEM_RETURN_IF_ERROR(CheckServer(server_));
   v1::GenerateRequest named = request;
   named.set_model(model_);
   grpc::ClientContext context;
@@ -57,11 +65,13 @@ absl::Status RemoteModel::Generate(const v1::GenerateRequest& request, Interrupt
 }
 
 absl::StatusOr<v1::ClusterState> FetchState(const std::string& server) {
+  TANDEM_RETURN_IF_ERROR(CheckServer(server));
   auto stub = v1::Cluster::NewStub(proto_support::MakeChannel(server));
   return Call(*stub, &v1::Cluster::Stub::GetState, v1::GetStateRequest(), server);
 }
 
 absl::StatusOr<v1::Placement> FetchPlan(const std::string& server, uint32_t context) {
+  TANDEM_RETURN_IF_ERROR(CheckServer(server));
   auto stub = v1::Cluster::NewStub(proto_support::MakeChannel(server));
   v1::PlanRequest request;
   request.set_context(context);
@@ -69,6 +79,7 @@ absl::StatusOr<v1::Placement> FetchPlan(const std::string& server, uint32_t cont
 }
 
 absl::StatusOr<v1::TokenizeResponse> RemoteTokenize(const std::string& server, const v1::TokenizeRequest& request) {
+  TANDEM_RETURN_IF_ERROR(CheckServer(server));
   auto stub = v1::Tandem::NewStub(proto_support::MakeChannel(server));
   return Call(*stub, &v1::Tandem::Stub::Tokenize, request, server);
 }

@@ -15,7 +15,7 @@
 
 namespace tandem::cli {
 
-// One answer at a time; used by one thread.
+// One answer at a time for each Interrupt; used by one thread.
 class TextModel {
  public:
   virtual ~TextModel() = default;

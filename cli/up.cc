@@ -3,7 +3,6 @@
 #include <memory>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "cli/command.h"
 #include "coordinator/config.h"
 #include "coordinator/server.h"
@@ -36,7 +35,7 @@ absl::Status Run(Flags flags) {
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<coordinator::Coordinator> coordinator,
                           coordinator::Coordinator::Start(flags.coordinator));
   flags.worker.coordinator = coordinator->address();
-  flags.worker.listen = absl::StrCat(host, ":0");
+  flags.worker.listen = proto_support::JoinAddress(host, 0);
   flags.worker.insecure = flags.coordinator.insecure;
   flags.worker.model_paths = {flags.coordinator.model_path};
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<worker::Worker> worker, worker::Worker::Start(flags.worker));

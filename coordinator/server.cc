@@ -164,14 +164,25 @@ void Coordinator::Parts::Complete(v1::ClusterState* state) const {
   state->set_uptime_s(static_cast<uint64_t>(SecondsBetween(started, SteadyClock().Now())));
 }
 
+// The activations of a full step travel in one message, with a quarter left for everything else.
+absl::Status CheckStepFitsMessage(const CoordinatorConfig& config, const engine::ModelSpec& spec) {
+  const int64_t most = int64_t{proto_support::kMaxMessageBytes} / 4 * 3 / (int64_t{spec.hidden} * sizeof(float));
+  if (config.max_step_tokens <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("max_step_tokens is ", config.max_step_tokens,
+                                                 "; with hidden states of ", spec.hidden,
+                                                 " values a message has room for ", most, " tokens"));
+}
+
 absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const CoordinatorConfig& config) {
   TANDEM_RETURN_IF_ERROR(CheckConfig(config));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ServedModel> model, ServedModel::Open(config.model_path));
   // Settings that only the planner understands are refused now, not when the first worker comes.
   TANDEM_RETURN_IF_ERROR(MakePlanInput(model->file(), model->spec(), ClusterOptionsOf(config).plan, {}).status());
+  TANDEM_RETURN_IF_ERROR(CheckStepFitsMessage(config, model->spec()));
   if (!model->chat_status().ok()) spdlog::warn("{}", std::string(model->chat_status().message()));
   auto coordinator = std::unique_ptr<Coordinator>(new Coordinator(std::make_unique<Parts>(config, std::move(model))));
   WarnIfOpen(config.listen);
+  if (!config.metrics_listen.empty()) WarnIfOpen(config.metrics_listen);
   TANDEM_RETURN_IF_ERROR(coordinator->parts_->Listen(config));
   spdlog::info("listening on {}, workers join at {}; model {}", config.listen, coordinator->address(),
                config.model_path);

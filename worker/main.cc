@@ -49,6 +49,7 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
       ->capture_default_str();
   app.set_config("--config", "", "Read settings from a TOML file: the flags' names without the dashes");
+  app.allow_config_extras(CLI::config_extras_mode::error);
   app.set_version_flag("--version", "tandem-worker " TANDEM_VERSION);
   try {
     app.parse(argc, argv);

@@ -1,5 +1,7 @@
 #include "worker/worker.h"
 
+#include <chrono>
+
 #include <unistd.h>
 
 #include <filesystem>
@@ -26,6 +28,8 @@
 
 namespace tandem::worker {
 namespace {
+
+constexpr std::chrono::seconds kShutdownGrace{1};
 
 std::string HostName() {
   char name[256] = {};
@@ -172,7 +176,8 @@ void Worker::Stop() {
   if (parts_->client != nullptr) parts_->client->Stop();
   if (parts_->host != nullptr) parts_->host->Stop();
   parts_->pipeline->StopServing();
-  parts_->server->Shutdown();
+  // Health and reflection streams may be open; they do not end by themselves.
+  parts_->server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
   parts_->server->Wait();
   parts_->End(absl::OkStatus());
 }

@@ -13,6 +13,9 @@
 namespace tandem::coordinator {
 namespace {
 
+// Beyond any context, as kMaxTextBytes.
+constexpr int kMaxDetokenizeIds = 1 << 20;
+
 using GenerateReactor = grpc::ServerWriteReactor<v1::GenerateResponse>;
 
 // Adds a response to one that waits.
@@ -173,6 +176,7 @@ grpc::ServerUnaryReactor* GenerateService::Tokenize(grpc::CallbackServerContext*
 
 absl::Status GenerateService::DoTokenize(const v1::TokenizeRequest& request, v1::TokenizeResponse* response) const {
   TANDEM_RETURN_IF_ERROR(CheckModelName(request.model(), model_));
+  TANDEM_RETURN_IF_ERROR(CheckTextSize("text", request.text()));
   engine::EncodeOptions options;
   options.add_special = request.add_special();
   options.parse_special = request.parse_special();
@@ -190,6 +194,10 @@ absl::Status GenerateService::DoDetokenize(const v1::DetokenizeRequest& request,
                                            v1::DetokenizeResponse* response) const {
   TANDEM_RETURN_IF_ERROR(CheckModelName(request.model(), model_));
   const engine::Tokenizer& tokenizer = model_.tokenizer();
+  if (request.ids_size() > kMaxDetokenizeIds) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("ids has ", request.ids_size(), " entries; the limit is ", kMaxDetokenizeIds));
+  }
   std::vector<engine::TokenId> ids;
   ids.reserve(request.ids_size());
   for (uint32_t id : request.ids()) {

@@ -35,6 +35,7 @@ absl::StatusOr<std::vector<int32_t>> TokensOfIds(const v1::TokenIds& ids, int32_
 absl::StatusOr<std::vector<int32_t>> TokensOfPrompt(const std::string& prompt, bool parse_special,
                                                     const ServedModel& model) {
   if (prompt.empty()) return absl::InvalidArgumentError("prompt is empty: give at least one character");
+  TANDEM_RETURN_IF_ERROR(CheckTextSize("prompt", prompt));
   engine::EncodeOptions options;
   options.add_special = true;
   options.parse_special = parse_special;
@@ -56,6 +57,7 @@ absl::StatusOr<std::vector<int32_t>> TokensOfChat(const v1::ChatMessages& chat, 
   input.bos_token = std::string(tokenizer.Spelling(tokenizer.bos()));
   input.eos_token = std::string(tokenizer.Spelling(tokenizer.eos()));
   TANDEM_ASSIGN_OR_RETURN(const std::string text, model.chat_template()->Render(input));
+  TANDEM_RETURN_IF_ERROR(CheckTextSize("chat", text));
   // The template prints every special token itself, BOS included.
   engine::EncodeOptions options;
   options.parse_special = true;
@@ -91,6 +93,11 @@ absl::Status CheckStopStrings(const v1::GenerateRequest& request) {
 }
 
 }  // namespace
+
+absl::Status CheckTextSize(absl::string_view field, absl::string_view text) {
+  if (text.size() <= kMaxTextBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(field, " has ", text.size(), " bytes; the limit is ", kMaxTextBytes));
+}
 
 absl::Status CheckModelName(const std::string& name, const ServedModel& model) {
   if (name.empty() || name == model.name()) return absl::OkStatus();

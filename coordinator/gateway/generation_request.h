@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "coordinator/dispatcher.h"
 #include "coordinator/served_model.h"
 #include "tandem/v1/generate.pb.h"
@@ -23,6 +24,11 @@ struct PreparedRequest {
 // message has field, value and limit), those of ChatTemplate::Render. Whether the prompt fits the context is checked by
 // Dispatcher::Submit.
 absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& request, const ServedModel& model);
+
+// Longest text that is tokenised, bytes: beyond any context, and quick enough for a gRPC thread.
+inline constexpr size_t kMaxTextBytes = 4 << 20;
+// `field` names the text in the error. Errors: kInvalidArgument (longer than kMaxTextBytes; has both numbers).
+absl::Status CheckTextSize(absl::string_view field, absl::string_view text);
 
 // OK if `name` is empty or the model's. Errors: kNotFound.
 absl::Status CheckModelName(const std::string& name, const ServedModel& model);

@@ -72,6 +72,12 @@ bool Interrupt::requested() const {
   return state_->requested;
 }
 
+void Interrupt::Reset() {
+  MutexLock lock(&state_->mu);
+  while (state_->in_callback) state_->changed.Wait(&state_->mu);
+  state_->requested = false;
+}
+
 void Interrupt::Wait() {
   MutexLock lock(&state_->mu);
   while (!state_->requested) state_->changed.Wait(&state_->mu);

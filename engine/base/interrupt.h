@@ -15,6 +15,8 @@ class Interrupt {
   Interrupt& operator=(const Interrupt&) = delete;
 
   bool requested() const;
+  // Forgets a signal that was dealt with, so that the next one is the first again.
+  void Reset();
   // Blocks until the signal.
   void Wait();
   // What to do at once (cancel a call): runs on the signal thread, or here if the signal came before. Replaces the

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -53,6 +54,10 @@ absl::Status ValidateSampling(const SamplingParams& params, int32_t vocab_size) 
         absl::StrCat("logit_bias has ", params.logit_bias.size(), " entries; the limit is ", kMaxLogitBias));
   }
   for (const auto& entry : params.logit_bias) TANDEM_RETURN_IF_ERROR(CheckBias(entry, vocab_size));
+  const auto bans = [](const auto& entry) { return std::isinf(entry.second); };
+  if (std::count_if(params.logit_bias.begin(), params.logit_bias.end(), bans) >= vocab_size) {
+    return absl::InvalidArgumentError(absl::StrCat("logit_bias bans all ", vocab_size, " tokens; leave at least one"));
+  }
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
@@ -31,6 +32,8 @@ void PrepareGrpc() {
   setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "100", /*overwrite=*/0);
   // What gRPC would print (a port in use, among others) reaches our own messages as an error.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+  // Protobuf would print what peers send wrong, unformatted, beside our log.
+  google::protobuf::SetLogHandler(nullptr);
 }
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {

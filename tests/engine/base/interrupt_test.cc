@@ -30,6 +30,19 @@ TEST(InterruptTest, CallbackSetAfterTheSignalRunsAtOnce) {
   EXPECT_TRUE(called);
 }
 
+TEST(InterruptTest, AfterAResetTheNextSignalIsTheFirst) {
+  Interrupt interrupt;
+  kill(getpid(), SIGINT);
+  interrupt.Wait();
+  interrupt.Reset();
+  EXPECT_FALSE(interrupt.requested());
+  std::latch called(1);
+  interrupt.OnInterrupt([&called] { called.count_down(); });
+  kill(getpid(), SIGINT);
+  called.wait();
+  EXPECT_TRUE(interrupt.requested());
+}
+
 TEST(InterruptTest, EndsWithoutASignal) {
   Interrupt interrupt;
   interrupt.OnInterrupt([] { FAIL() << "no signal was sent"; });

@@ -297,6 +297,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"logit_bias", {.logit_bias = std::vector<std::pair<int32_t, float>>(4097)}},
         BadField{"top_logprobs", {.top_logprobs = -2}}, BadField{"top_logprobs", {.top_logprobs = 257}}));
 
+TEST(ValidateSamplingTest, ABiasThatBansEveryTokenIsRefused) {
+  SamplingParams params;
+  const float ban = -std::numeric_limits<float>::infinity();
+  params.logit_bias = {{0, ban}, {1, ban}, {2, 0.5f}};
+  EXPECT_TRUE(ValidateSampling(params, 3).ok());
+  params.logit_bias[2].second = ban;
+  EXPECT_EQ(ValidateSampling(params, 3).code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(ValidateSamplingTest, DefaultsAndLimitsAreValid) {
   EXPECT_TRUE(ValidateSampling({}, 1).ok());
   EXPECT_TRUE(ValidateSampling({.temperature = 100.0f,
