@@ -178,7 +178,8 @@ void Dispatcher::Handle(Attach attach) {
   spec_ = attach.spec;
   link_ = std::move(attach.link);
   SchedulerConfig config;
-  config.num_stages = spec_.num_stages;
+  // One step a stage, but never more than a link takes before it is acknowledged.
+  config.num_stages = std::min<int32_t>(spec_.num_stages, links::kMaxUnacknowledged);
   config.num_pages = spec_.num_pages;
   config.page_tokens = spec_.page_tokens;
   config.max_step_tokens = spec_.max_step_tokens;
@@ -293,10 +294,10 @@ void Dispatcher::Break(const absl::Status& why) {
 
 void Dispatcher::Close(const absl::Status& why) {
   if (link_ != nullptr) {
+    detached_at_ = clock_.Now();  // before Close, by which others see that it has ended
     link_->Close();
     bytes_out_ += link_->stats().bytes;
     link_.reset();
-    detached_at_ = clock_.Now();
     scheduler_.Halt(/*interruption=*/!absl::IsCancelled(why));
     EndInterrupted(why);
   }

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <thread>
 
 #include "absl/synchronization/notification.h"
@@ -231,18 +232,22 @@ TEST_F(ShardLoaderTest, LostCoordinatorReturnsUnavailable) {
 }
 
 TEST_F(ShardLoaderTest, CancelEndsALoadThatWaitsForTheCoordinator) {
-  absl::Notification asked, over;
-  coordinator_.spoil_tensor = [&](v1::TensorChunk&) {
-    if (!asked.HasBeenNotified()) asked.Notify();
-    over.WaitForNotification();  // sends nothing
+  struct Signals {
+    absl::Notification asked, over;
+  };
+  // Shared with the fake coordinator, whose call may still be returning when the test's body ends.
+  const auto signals = std::make_shared<Signals>();
+  coordinator_.spoil_tensor = [signals](v1::TensorChunk&) {
+    if (!signals->asked.HasBeenNotified()) signals->asked.Notify();
+    signals->over.WaitForNotification();  // sends nothing
     return false;
   };
   std::thread canceller([&] {
-    asked.WaitForNotification();
+    signals->asked.WaitForNotification();
     cancel_.Cancel();
   });
   EXPECT_EQ(LoadError(Place(0, 3)).code(), absl::StatusCode::kCancelled);
-  over.Notify();
+  signals->over.Notify();
   canceller.join();
 }
 
