@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import pathlib
 import random
+import re
 
 import stories
 
@@ -55,7 +56,6 @@ class Mix:
 
     parts: tuple = (1, 1, 1, 2, 2, 3)
     reading: int = 28
-    scene: int = 14
     telling: int = 14
     sums: int = 24
     tandem: int = 16
@@ -65,26 +65,28 @@ class Mix:
     plain: float = 0.12  # share of documents that are a story alone
 
 
-PARTS = ("reading", "scene", "telling", "sums", "tandem", "talk", "repeat")
+PARTS = ("reading", "telling", "sums", "tandem", "talk", "repeat")
 
 # ---------------------------------------------------------------------------------------------- arithmetic
 
+SUMS = ("addition", "subtraction", "multiplication", "comparison", "counting", "too hard")
 ADDITION = ["What is {a} + {b}?", "{a} + {b}", "{a} + {b} = ?", "{a}+{b}", "How much is {a} plus {b}?", "What is {a} plus {b}?", "Add {a} and {b}.", "What do you get when you add {a} and {b}?",
             "Please add {a} and {b}.", "Calculate {a} + {b}.", "What is the sum of {a} and {b}?", "{a} plus {b}", "How much is {a} + {b}?", "Can you add {a} and {b}?", "What does {a} + {b} make?", "I need the sum of {a} and {b}.", "What's {a} + {b}?", "{a} + {b}?", "{a} and {b} together?", "What's {a} plus {b}?", "{a} plus {b} is?"]
 SUBTRACTION = ["What is {a} - {b}?", "{a} - {b}", "{a} - {b} = ?", "{a}-{b}", "How much is {a} minus {b}?", "What is {a} minus {b}?", "Take {b} away from {a}.", "What is left when you take {b} from {a}?",
                "Please subtract {b} from {a}.", "Calculate {a} - {b}.", "What is the difference between {a} and {b}?", "{a} minus {b}", "How much is {a} - {b}?", "Subtract {b} from {a}.", "What does {a} - {b} make?", "Can you take {b} from {a}?", "What's {a} - {b}?", "{a} - {b}?", "What's {a} minus {b}?", "{a} less {b}?", "{a} minus {b} is?"]
 MULTIPLICATION = ["What is {a} * {b}?", "{a} * {b}", "{a} x {b}", "{a} * {b} = ?", "How much is {a} times {b}?", "What is {a} times {b}?", "Multiply {a} by {b}.", "What do you get when you multiply {a} and {b}?",
                   "Calculate {a} * {b}.", "What is the product of {a} and {b}?", "{a} times {b}", "How much is {a} x {b}?", "Please multiply {a} by {b}.", "Can you multiply {a} by {b}?", "What is {a} x {b}?", "What's {a} * {b}?", "{a} * {b}?", "{a}*{b}", "What's {a} times {b}?", "{a} times {b} is?"]
+# Wordings added later, for training alone: what was held out stays held out.
+MORE_SUMS = {
+    "addition": ["What do {a} and {b} make?", "{a} and {b} make?", "Add {b} to {a}.", "Work out {a} + {b}.", "Tell me {a} + {b}.", "How many are {a} and {b}?", "Give me {a} plus {b}.", "Find the sum of {a} and {b}.", "What is {a} and {b}?", "Sum of {a} and {b}?", "{a} + {b} is?", "{a} + {b} is what?", "And {a} + {b}?", "And {a} plus {b}?", "What is the total of {a} and {b}?", "Compute {a} + {b}.", "Solve {a} + {b}."],
+    "subtraction": ["What do you get when you take {b} from {a}?", "{a} take away {b}", "What is {a} take away {b}?", "Take {b} from {a}.", "Work out {a} - {b}.", "Tell me {a} - {b}.", "From {a} take {b}.", "Give me {a} minus {b}.", "Find the difference of {a} and {b}.", "What is the difference of {a} and {b}?", "The difference between {a} and {b}?", "Difference: {a} and {b}", "{a} - {b} is?", "{a} - {b} is what?", "And {a} - {b}?", "And {a} minus {b}?", "How much is left of {a} without {b}?", "What is {a} less {b}?", "Compute {a} - {b}.", "Solve {a} - {b}.", "How much more is {a} than {b}?", "Calculate {a} minus {b}.", "Tell me the difference between {a} and {b}.", "{a} - {b} please"],
+    "multiplication": ["{a} multiplied by {b}", "What is {a} multiplied by {b}?", "Work out {a} x {b}.", "Tell me {a} * {b}.", "Give me {a} times {b}.", "Find the product of {a} and {b}.", "{a} x {b} is?", "{a} * {b} is what?", "And {a} x {b}?", "And {a} times {b}?", "Compute {a} * {b}.", "Solve {a} x {b}.", "What does {a} x {b} make?", "{a} x {b} = ?", "{a}x{b}", "What's {a} x {b}?", "{a} x {b}?", "Can you work out {a} times {b}?", "I want to multiply {a} by {b}.", "How much is {a} multiplied by {b}?", "How much is {a} * {b}?"],
+}
 COMPARISON = ["Which is bigger, {a} or {b}?", "Which number is bigger, {a} or {b}?", "Is {a} or {b} bigger?", "What is bigger: {a} or {b}?", "Which is more, {a} or {b}?", "Which is greater, {a} or {b}?", "Tell me which is bigger, {a} or {b}."]
 AFTER = ["What comes after {a}?", "Which number comes after {a}?", "What is the number after {a}?", "What is the next number after {a}?", "Count one up from {a}."]
 BEFORE = ["What comes before {a}?", "Which number comes before {a}?", "What is the number before {a}?", "Count one down from {a}.", "Which number is just before {a}?"]
 TOO_HARD = "That is too hard for me. I add and subtract up to 99 and multiply up to 12."
 DIVISION = ["What is {a} / {b}?", "{a} / {b}", "How much is {a} divided by {b}?", "Divide {a} by {b}.", "What is {a} divided by {b}?", "Calculate {a} / {b}.", "{a} divided by {b}", "{a} : {b}"]
-GOODS = "apples pears books coins shells stamps eggs cookies marbles flowers stones nuts pencils cards sheep hens".split()
-GAIN = ["{n} has {a} {goods} and gets {b} more. How many {goods} does {n} have?", "{n} has {a} {goods}. Then {n} finds {b} more. How many {goods} does {n} have now?", "{n} had {a} {goods} and bought {b} more. How many are there now?",
-        "There are {a} {goods} in the bag of {n}. {n} puts in {b} more. How many {goods} are there?", "If {n} has {a} {goods} and a friend gives {b} {goods} to {n}, how many does {n} have?"]
-LOSE = ["{n} has {a} {goods} and gives away {b}. How many {goods} does {n} have?", "{n} has {a} {goods}. Then {n} loses {b}. How many {goods} does {n} have now?", "{n} had {a} {goods} and sold {b}. How many are left?",
-        "There are {a} {goods} in the bag of {n}. {n} takes out {b}. How many {goods} are left?", "If {n} has {a} {goods} and gives {b} {goods} to a friend, how many does {n} have?"]
 
 
 def product_is_held(a, b):
@@ -130,6 +132,7 @@ TELL_THING = ["Tell me a story about {t}.", "Please tell me a story about {t}.",
 TELL_LONG = ["Tell me a long story.", "Tell me a long story about {n}.", "Please tell me a long story about {n}.", "Write a long story.", "Write a long story about {n}.", "Can you tell me a longer story?", "I would like a long story about {n}.", "A long story, please."]
 TELL_AGAIN = ["Tell me another story.", "Another story, please.", "Tell me another one.", "One more story!", "Do you know another story?", "Another one, please.", "One more, please."]
 REPEAT = ["Repeat: {s}", "Say: {s}", "Repeat after me: {s}", "Please repeat this: {s}", "Say it again: {s}", "Repeat this: {s}", "Write: {s}", "{s}\nRepeat that."]
+ASKING = ["Tell me: {q}", "Please tell me: {q}", "And {s}", "Now {s}", "Question: {q}", "One more question: {q}", "I want to know: {q}", "{q} Do you know?", "Can you answer this? {q}"]
 HERE_IS = ["{s}\n{q}", "{s}\n\n{q}", "{s} {q}", "Here is a story: {s}\n{q}", "Read this story. {s}\n{q}", "Story: {s}\nQuestion: {q}", "{q}\n\n{s}", "Read this and answer. {s}\n{q}", "This is the story:\n{s}\n\n{q}"]
 LISTEN = ["{s}", "Here is a story: {s}", "Listen to this: {s}", "Read this story. {s}", "I will tell you a story. {s}", "Remember this: {s}", "Story: {s}"]
 LISTENED = "I have read it. What would you like to know?"
@@ -171,11 +174,12 @@ class Corpus:
         self.rng = random.Random(seed)
         self.held_instances, self.held_wording = held_instances, held_wording
 
-    def wording(self, options):
+    def wording(self, options, more=()):
+        """One of `options`; training also has `more`, of which none is held out."""
         held = held_wordings(options)
         if self.held_wording and held:
             return self.rng.choice(held)
-        return self.rng.choice([o for o in options if o not in held])
+        return self.rng.choice([o for o in (*options, *more) if o not in held])
 
     def until(self, draw, held_of):
         while True:
@@ -210,18 +214,16 @@ class Corpus:
         return self.until(draw, lambda p: is_held(f"{op} {max(p)} {min(p)}"))
 
     def sum(self, short=False, kind=None):
-        kind = kind or self.rng.choices(("addition", "subtraction", "multiplication", "comparison", "counting", "word problem", "too hard"), (29, 29, 17, 5, 4, 13, 3))[0]
-        goods, name = self.rng.choice(GOODS), self.rng.choice(stories.GIRLS + stories.BOYS)
-        slots = {"goods": goods, "n": name}
+        kind = kind or self.rng.choices(SUMS, (32, 32, 25, 4, 2, 5))[0]
         if kind == "addition":
             a, b = self.pair("add")
-            wording, answer, brief, key = self.wording(ADDITION), f"{a} plus {b} is {a + b}.", a + b, f"add {max(a, b)} {min(a, b)}"
+            wording, answer, brief, key = self.wording(ADDITION, MORE_SUMS["addition"]), f"{a} plus {b} is {a + b}.", a + b, f"add {max(a, b)} {min(a, b)}"
         elif kind == "subtraction":
             a, b = self.pair("sub")
-            wording, answer, brief, key = self.wording(SUBTRACTION), f"{a} minus {b} is {a - b}.", a - b, f"sub {a} {b}"
+            wording, answer, brief, key = self.wording(SUBTRACTION, MORE_SUMS["subtraction"]), f"{a} minus {b} is {a - b}.", a - b, f"sub {a} {b}"
         elif kind == "multiplication":
             a, b = self.until(lambda: (self.rng.randint(0, 12), self.rng.randint(0, 12)), lambda p: product_is_held(*p))
-            wording, answer, brief, key = self.wording(MULTIPLICATION), f"{a} times {b} is {a * b}.", a * b, f"mul {a} {b}"
+            wording, answer, brief, key = self.wording(MULTIPLICATION, MORE_SUMS["multiplication"]), f"{a} times {b} is {a * b}.", a * b, f"mul {a} {b}"
         elif kind == "comparison":
             a, b = self.until(lambda: self.rng.sample(range(100), 2), lambda p: is_held(f"cmp {max(p)} {min(p)}"))
             wording, answer, brief, key = self.wording(COMPARISON), f"{max(a, b)} is bigger than {min(a, b)}.", max(a, b), f"cmp {max(a, b)} {min(a, b)}"
@@ -230,20 +232,11 @@ class Corpus:
             a, b = self.until(lambda: (self.rng.randint(1, 98), 0), lambda p: is_held(f"count {step} {p[0]}"))
             wording, key = self.wording(AFTER if step == 1 else BEFORE), f"count {step} {a}"
             answer, brief = f"{a + step} comes {'after' if step == 1 else 'before'} {a}.", a + step
-        elif kind == "too hard":
+        else:
             a, b, wordings = self.until(self.hard_sum, lambda s: is_held(f"hard {s[0]} {s[1]}"))
             wording = self.wording(wordings)
             return Turn(self.noise(wording.format(a=a, b=b)), TOO_HARD, kind, f"hard {a} {b}", wording)
-        else:
-            op = self.rng.choice(("add", "sub"))
-            a, b = self.pair(op, 1, 50) if op == "add" else self.pair(op, 1, 99)
-            total = a + b if op == "add" else a - b
-            wording, key = self.wording(GAIN if op == "add" else LOSE), f"{op} {max(a, b)} {min(a, b)}"
-            amount = f"{total} {goods}" if total != 1 else f"one of the {goods}"
-            answer, brief = f"{name} has {amount}." if "left" not in wording and "there" not in wording.lower() else f"There are {amount}.", total
-            if total == 1:
-                answer = answer.replace("There are one", "There is one")
-        return Turn(self.noise(wording.format(a=a, b=b, **slots)), f"{brief}." if short else answer, kind, key, wording)
+        return Turn(self.noise(wording.format(a=a, b=b)), f"{brief}." if short else answer, kind, key, wording)
 
     def hard_sum(self):
         rng, wordings = self.rng, self.rng.choice((ADDITION, SUBTRACTION, MULTIPLICATION, DIVISION))
@@ -278,14 +271,15 @@ class Corpus:
 
     # -- stories
 
-    def story(self, scene=False, parts=1):
-        draw = stories.draw_scene if scene else lambda rng: stories.draw_story(rng, parts)
-        return self.until(lambda: draw(self.rng), lambda s: is_held(s.keys[0]) if self.held_instances else any(map(is_held, s.keys)))
+    def story(self, parts=1):
+        return self.until(lambda: stories.draw_story(self.rng, parts), lambda s: is_held(s.keys[0]) if self.held_instances else any(map(is_held, s.keys)))
 
     def ask(self, story, fact, short, kind, before=None):
-        """A turn that asks for `fact`; when the fact `before` spoke of the same person or thing, perhaps with a pronoun."""
+        """A turn that asks for `fact`; when the fact `before` spoke of the same person or thing, perhaps with a pronoun.
+
+        Wordings with a pronoun are few, none is held out, and where new wordings are wanted they are not used."""
         options, slots, subject = stories.QUESTIONS[fact.kind], fact.slots, fact.slots.get("x")
-        if before and before.kind != "unknown" and self.rng.random() < 0.4:
+        if before and before.kind != "unknown" and not self.held_wording and self.rng.random() < 0.4:
             thing = fact.slots["y"] if fact.kind in ("built_where", "planted_where", "lost_where") else subject
             words = before.answer.strip(".").split()
             if fact.kind in stories.ABOUT_PERSON and subject in story.people and [w for w in words if w in story.people] == [subject]:
@@ -293,16 +287,17 @@ class Corpus:
                 options, slots = stories.ABOUT_PERSON[fact.kind], slots | {"he": person.he, "him": person.him, "his": person.his}
             elif fact.kind in stories.ABOUT_THING and thing in words:
                 options = stories.ABOUT_THING[fact.kind]
-        wording = self.wording(options)
+        wording = self.wording(options, stories.MORE_QUESTIONS.get(fact.kind, ()) if options is stories.QUESTIONS[fact.kind] else ())
         question = wording.format(**slots)
+        if not self.held_instances and self.rng.random() < 0.1:
+            question = self.rng.choice(ASKING).format(q=question, s=question[0].lower() + question[1:])
         return Turn(self.noise(question), fact.short if short else fact.answer, kind, story.keys[0], wording)
 
-    def reading(self, short=False, scene=False, count=None, most=6):
+    def reading(self, short=False, count=None, most=6):
         """The user gives a text and asks about it, in the same message or in the next ones."""
-        story = self.story(scene, self.rng.choice((1, 1, 1, 1, 2)) if count is None else 1)
-        kind = "scene" if scene else "story"
+        story = self.story(2 if count is None and self.rng.random() < 0.1 else 1)
         facts = self.rng.sample(story.facts, min(len(story.facts), count or self.rng.randint(1, most)))
-        turns = [self.ask(story, f, short, kind, before) for before, f in zip([None] + facts, facts)]
+        turns = [self.ask(story, f, short, "story", before) for before, f in zip([None] + facts, facts)]
         if self.rng.random() < 0.25:
             turns.insert(0, Turn(self.rng.choice(LISTEN).format(s=story.text), LISTENED, "listen", story.keys[0], "listen"))
         else:
@@ -311,10 +306,10 @@ class Corpus:
 
     def telling(self, short=False):
         """The model tells a story and answers questions about it."""
-        shape = self.rng.choices((TELL, TELL_WHO, TELL_THING, TELL_BOTH, TELL_LONG), (20, 25, 20, 25, 10))[0]
+        shape = self.rng.choices((TELL, TELL_WHO, TELL_THING, TELL_BOTH, TELL_LONG), (12, 22, 20, 36, 10))[0]
         story = self.story(parts=self.rng.choice((2, 2, 3)) if shape is TELL_LONG else 1)
         wording = self.wording(shape)
-        thing = story.thing if story.thing.startswith("the ") or story.thing in ("bread", "soup", "jam", "pancakes") else stories.article(story.thing)
+        thing = story.thing if story.thing.startswith("the ") else stories.article(story.thing)
         question = wording.format(n=story.hero, t=thing)
         turns = [Turn(self.noise(question), story.text, "telling", story.keys[0], wording)]
         facts = self.rng.sample(story.facts, min(len(story.facts), self.rng.randint(0, 4)))
@@ -355,8 +350,6 @@ class Corpus:
             kind = rng.choices(PARTS, [getattr(mix, part) for part in PARTS])[0]
             if kind == "reading":
                 document.turns += self.reading(short, most=mix.questions)
-            elif kind == "scene":
-                document.turns += self.reading(short, scene=True, most=mix.questions)
             elif kind == "telling":
                 document.turns += self.telling(short)
             elif kind == "sums":
@@ -384,11 +377,18 @@ def render(document):
         pieces.append((f"<|im_start|>system\n{document.system}<|im_end|>\n", GIVEN))
     for turn in document.turns:
         pieces.append((f"<|im_start|>user\n{turn.question}<|im_end|>\n<|im_start|>assistant\n", GIVEN))
-        pieces.append((f"{turn.answer}<|im_end|>", TOLD if turn.kind == "telling" else ANSWER))
+        if turn.kind == "telling":  # what was asked for counts like an answer
+            _, hero, thing = turn.key.split("|")
+            asked = rf"((?:^| )(?:{re.escape(hero)}|{re.escape(thing)})\b)"
+            pieces += [(text, ANSWER if i % 2 else TOLD) for i, text in enumerate(re.split(asked, turn.answer)) if text]
+            pieces.append(("<|im_end|>", TOLD))
+        else:
+            pieces.append((f"{turn.answer}<|im_end|>", ANSWER))
         pieces.append(("\n", GIVEN))
     return pieces
 
 
 def prompt_of(turns, system=""):
     """The text that asks for the answer of the last turn."""
-    return "".join(text for text, _ in render(Document(system=system, turns=turns))[:-2])
+    last = dataclasses.replace(turns[-1], answer="", kind="")
+    return "".join(text for text, _ in render(Document(system=system, turns=[*turns[:-1], last]))[:-2])

@@ -16,7 +16,6 @@ import export
 import model
 import stories
 
-SUMS = ("addition", "subtraction", "multiplication", "comparison", "counting", "word problem", "too hard")
 SEEDS = {"instances": 900001, "wordings": 900002, "told": 900003, "plain": 900004}
 BATCH = 20
 
@@ -29,11 +28,9 @@ def questions(kind, count, held_wording):
         "story, later turn": lambda: source.reading(count=3),
         "story, short answer": lambda: source.reading(short=True, count=1),
         "story told by the model": lambda: follow_up(source),
-        "scene": lambda: source.reading(scene=True, count=1),
-        "scene, later turn": lambda: source.reading(scene=True, count=3),
         "Tandem": lambda: [source.tandem()],
         "out of scope": lambda: [far_question(source)],
-    } | {s: lambda s=s: [source.sum(kind=s)] for s in SUMS}
+    } | {s: lambda s=s: [source.sum(kind=s)] for s in corpus.SUMS}
     system = "Answer briefly." if "short" in kind else ""
     return [(draw[kind](), system) for _ in range(count)]
 
@@ -78,7 +75,7 @@ def exact(weights, config, tokenizer, cases):
 
 def accuracy_table(weights, config, tokenizer, count):
     """{kind: [accuracy on new instances, accuracy on new instances in new wordings]}"""
-    kinds = [*SUMS, "story", "story, later turn", "story, short answer", "story told by the model", "scene", "scene, later turn", "Tandem", "out of scope"]
+    kinds = [*corpus.SUMS, "story", "story, later turn", "story, short answer", "story told by the model", "Tandem", "out of scope"]
     table = {}
     for kind in kinds:
         cells = []
@@ -121,12 +118,14 @@ def told_stories(weights, config, tokenizer, count):
     return ended, named, fluent, count
 
 
+LILY = "Once upon a time there was a young girl named Lily. In spring she planted a rose by the well. She watered it every morning. But one night a goat came and ate the leaves. Lily was sad because the leaves were gone. Sam helped her to build a fence. After that the rose grew tall. Lily shared it with her aunt. Lily was very proud."
+LEO = "Leo was a brave boy. He had a red kite. It was a gift from his father. One day Leo played on the hill and lost the kite. Leo was sad because the kite was gone. Then Anna came by and helped him look. First they searched in the barn, but they found nothing. At last Anna found the kite by the river. Leo gave Anna a flower. In the end Leo was happy."
 SAMPLES = [
     ("", ["Hello!", "What is 27 + 58?", "Thank you!"]),
     ("", ["Tell me a story about Mia and a kite.", "Who is the story about?", "How did Mia feel at the end?"]),
-    ("", ["Ben has a red drum and is in the barn. Zoe is by the lake. Ben goes away and is now at the mill.\nWhere is Ben?", "Who has the drum?", "What colour is it?"]),
+    ("", [LILY + "\nWho helped Lily?", "What did she plant?", "With whom did Lily share it?", "Where did the rose grow?", "How old is Lily?"]),
     ("", ["What is Tandem?", "And what is a stage?", "How can I add my laptop to the cluster?"]),
-    ("", ["Olga has 34 nuts and gives away 9. How many nuts does Olga have?", "What is 7 times 8?", "What is the capital of France?"]),
+    ("", ["What is 63 - 28?", "What is 7 times 8?", "What is the capital of France?"]),
     ("Your name is Robin. Answer briefly.", ["What is your name?", "Which is bigger, 41 or 14?"]),
 ]
 
@@ -148,26 +147,31 @@ def sample_conversations(weights, config, tokenizer):
     return "\n".join(lines)
 
 
-REFERENCE_QUESTIONS = [
-    "What is 12 + 7?", "What is 63 - 28?", "How much is 6 times 7?", "What is Tandem?", "What does a worker do?", "How do I add a worker?", "What is an epoch?", "What is the KV cache?", "Thank you",
-    "Anna is in the garden and has a red ball. Tom is by the river.\nWho has the ball?",
-    "Once upon a time there was a young girl named Lily. In spring she planted a rose by the well. She watered it every morning. But one night a goat came and ate the leaves. Lily was sad because the leaves were gone. Sam helped her to build a fence. Lily was very proud.\nWhy was Lily sad?",
-    "Which is bigger, 34 or 57?", "What is the capital of France?", "What is GGUF?", "Tell me a story about Mia and a kite.",
-]
+REFERENCE_ANSWERS = {
+    "What is 12 + 7?": "12 plus 7 is 19.", "What is 63 - 28?": "63 minus 28 is 35.", "How much is 6 times 7?": "6 times 7 is 42.", "What is 17 plus 25?": "17 plus 25 is 42.",
+    "What is Tandem?": None, "What does a worker do?": None, "How do I add a worker?": None, "What is an epoch?": None, "What is the KV cache?": None, "What is GGUF?": None,  # the answer is in tandem_facts.txt
+    "Thank you": "You are welcome!", "Which is bigger, 34 or 57?": "57 is bigger than 34.", "What is the capital of France?": corpus.UNKNOWN_TOPIC,
+    LILY + "\nWhy was Lily sad?": "Lily was sad because the leaves were gone.", LILY + "\nWho helped Lily?": "Sam helped Lily.", LILY + "\nWhat did Lily plant?": "Lily planted a rose.",
+    LEO + "\nWhat colour was the kite?": "The kite was red.", LEO + "\nWho found the kite?": "Anna found the kite.", LEO + "\nWhere did Leo lose the kite?": "Leo lost the kite on the hill.", LEO + "\nHow old is Leo?": stories.UNKNOWN_ANSWER,
+}
 REFERENCE_STORIES = ["Once upon a time", "Tom was a brave boy. One day he built a boat", "Long ago, a kind girl named Nora lived in a small village.", "Once there was a small boy whose name was Leo. He was afraid of"]
 CLEAR_MARGIN = 0.05
 SHORTEST = 6
 
 
 def reference_outputs(weights, config, tokenizer):
-    """Greedy continuations that no sensible rounding changes: cut before the first step without a clear margin."""
+    """Greedy continuations that no sensible rounding changes: cut before the first step without a clear margin. Only right answers."""
     decoder = model.Decoder(weights, config)
     stop = set(tokenizer.special_ids.values()) - {tokenizer.special_ids["<|im_start|>"]}
-    prompts = [corpus.prompt_of([corpus.Turn(q, "", "", "", "")]) for q in REFERENCE_QUESTIONS] + REFERENCE_STORIES
+    facts = {wording: answer for answer, wordings in corpus.FACTS for wording in wordings}
+    asked = [(corpus.prompt_of([corpus.Turn(q, "", "", "", "")]), (a or facts[q]) + "<|im_end|>") for q, a in REFERENCE_ANSWERS.items()]
     outputs = []
-    for prompt in prompts:
+    for prompt, expected in asked + [(story, None) for story in REFERENCE_STORIES]:
         ids = tokenizer.encode(prompt)
         greedy, margins = decoder.greedy(ids, stop, 200)
+        if expected and tokenizer.decode(greedy) != expected:
+            print("left out, wrong:", repr(prompt[-80:]), repr(tokenizer.decode(greedy)))
+            continue
         clear = next((i for i, m in enumerate(margins) if m <= CLEAR_MARGIN), len(greedy))
         if clear < min(SHORTEST, len(greedy)):
             print("left out, no clear margin:", repr(prompt[-60:]))
@@ -193,7 +197,9 @@ stories, answers questions about them, does small sums and knows what Tandem is.
 ## Training
 
 From scratch, on text that the scripts in [`train/`](train/README.md) write themselves; no other text was used.
-It saw {seen:.1f} million tokens once, in {minutes:.0f} minutes on one core of a shared two-core machine.
+It saw {seen:.1f} million tokens once, in {minutes:.0f} minutes on one core of a shared two-core machine. The first 11.2 million had a
+wider choice of stories, and sums told as stories; these were beyond a model of this size. The text was then narrowed to what
+the table shows: fewer plots and words, more wordings of each question.
 
 ## Accuracy
 
@@ -201,7 +207,8 @@ Measured on the stored (Q8_0) weights with greedy decoding. An answer is right o
 sentence, end of turn included. *New* means that the plot, hero and main thing, or the pair of numbers, never occurred in
 training; *new wording* means that the sentence of the question did not either. For Tandem the facts are those of training,
 since nobody could guess them: there the second column is the one that counts. A new product is one whose mirror image was
-in training: 7 x 8 may be new where 8 x 7 is not.
+in training: 7 x 8 may be new where 8 x 7 is not. The held-out stories come from the same narrow grammar as those of training:
+nine plots, and names, things and places from the same lists. A *later turn* is the third question about a story.
 
 | Question | New, known wording | New, new wording |
 |---|---|---|
@@ -212,13 +219,14 @@ only words that exist in {fluent}.
 
 ## Limits
 
-It is undertrained: where the table is low, it answers fluently and wrongly, most often about scenes with several people, in
-sums told as a little story, and when a question comes in an unusual wording. A name that it has not seen may be misspelt, and
-a story may mix up who did what. Accuracy was still rising when its training time was over (see [`train/`](train/README.md)).
-Sums go to 99 (+ and -) and 12 (x); beyond that it says so ("too hard" above). Questions far from the wordings of the grammar
-get the answer to the nearest question that it knows, or "I do not know that". Stories follow ten plots. English only.
+It is undertrained: where the table is low, it answers fluently and wrongly, most often in
+multiplication, in short answers about a story, and when a question comes in an unusual wording. A name that it has not seen may be misspelt, and a story may mix up who did what. Accuracy was still rising when its
+training time was over (see [`train/`](train/README.md)). It does not understand sums told as a little story, nor descriptions
+of several people. Sums go to 99 (+ and -) and 12 (x); beyond that it says so ("too hard" above). Questions far from the
+wordings of the grammar get the answer to the nearest question that it knows, or "I do not know that". Stories follow nine
+plots. English only.
 
-## Samples (greedy)
+## Samples (greedy, not chosen: some answers are wrong)
 
 {samples}
 """
@@ -230,7 +238,7 @@ def write_references(directory, weights, config, tokenizer):
     (directory / "tandem-demo.json").write_text(text.replace('{"prompt":', '\n{"prompt":') + "\n")
 
 
-def write_reports(directory, state, config, tokenizer, args, count=120):
+def write_reports(directory, state, config, tokenizer, args, count=100):
     torch.set_num_threads(args.threads)
     weights = export.as_stored(state["weights"])
     write_references(directory, weights, config, tokenizer)

@@ -96,7 +96,7 @@ class CorpusTest(unittest.TestCase):
                 wordings.add(corpus.digest(turn.wording))
             keys.update(map(corpus.digest, training.story(parts=3).keys))
         for _ in range(2500):
-            for turns in ([held.sum()], held.reading(count=1), held.reading(scene=True, count=1)):
+            for turns in ([held.sum()], held.reading(count=1), held.reading(count=3)):
                 turn = turns[-1]
                 tested_keys.add(corpus.digest(turn.key))
                 tested_wordings.add(corpus.digest(turn.wording))
@@ -111,6 +111,20 @@ class CorpusTest(unittest.TestCase):
             self.assertGreaterEqual(len(wordings) - len(corpus.held_wordings(wordings)), 3)
             self.assertTrue(corpus.held_wordings(wordings))
 
+    def test_wordings_for_training_alone_are_not_held_out_elsewhere(self):
+        held = {w for wordings in (*stories.QUESTIONS.values(), corpus.ADDITION, corpus.SUBTRACTION, corpus.MULTIPLICATION) for w in corpus.held_wordings(wordings)}
+        more = [*stories.MORE_QUESTIONS.values(), *corpus.MORE_SUMS.values()]
+        self.assertLessEqual(set(stories.MORE_QUESTIONS), set(stories.QUESTIONS))
+        for wordings in more:
+            self.assertEqual(len(set(wordings)), len(wordings))
+            self.assertFalse(set(wordings) & held)
+
+    def test_what_was_asked_for_counts_in_a_told_story(self):
+        turn = corpus.Turn("Tell me a story about Mia and a kite.", "Mia had a kite. Mia lost it.", "telling", "lost|Mia|kite", "")
+        pieces = corpus.render(corpus.Document(turns=[turn]))
+        self.assertEqual([text for text, role in pieces if role == corpus.ANSWER], ["Mia", " kite", " Mia"])
+        self.assertIn(turn.answer + "<|im_end|>", "".join(text for text, _ in pieces))
+
     def test_no_two_facts_share_a_question(self):
         asked = [w.lower() for _, wordings in corpus.FACTS for w in wordings]
         self.assertEqual(sorted(a for a in set(asked) if asked.count(a) > 1), [])
@@ -118,9 +132,21 @@ class CorpusTest(unittest.TestCase):
     def test_sums_are_right(self):
         source = corpus.Corpus(4)
         for _ in range(2000):
-            turn = source.sum(kind="addition")
-            a, b, c = (int(t.strip(".")) for t in turn.answer.split() if t.strip(".").isdigit())
-            self.assertEqual(a + b, c)
+            for kind, result in (("addition", lambda a, b: a + b), ("subtraction", lambda a, b: a - b), ("multiplication", lambda a, b: a * b)):
+                turn = source.sum(kind=kind)
+                a, b, c = (int(t.strip(".")) for t in turn.answer.split() if t.strip(".").isdigit())
+                self.assertEqual(result(a, b), c)
+                asked = [int("".join(d for d in t if d.isdigit())) for t in turn.question.replace("-", " ").replace("x", " ").replace("*", " ").replace("+", " ").split() if any(map(str.isdigit, t))]
+                self.assertEqual(sorted(asked), sorted((a, b)))
+
+    def test_an_answer_is_in_its_story(self):
+        source = corpus.Corpus(6)
+        for _ in range(300):
+            story = source.story()
+            for fact in story.facts:
+                if fact.kind != "unknown":
+                    for word in set(fact.short.strip(".").split()) - {"Because", "A", "An", "For", "With", "To"}:
+                        self.assertIn(word.lower(), story.text.lower(), (fact, story.text))
 
     def test_a_held_product_has_its_mirror_image_in_training(self):
         held = [(a, b) for a in range(13) for b in range(13) if corpus.product_is_held(a, b)]

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Builds models/tandem-demo.gguf from nothing: text, tokeniser, training, export, evaluation, model card.
+"""Builds models/tandem-demo.gguf: text, training, export, evaluation, model card.
 
-    /usr/bin/python3 models/train/train.py --minutes 78
+    /usr/bin/python3 models/train/train.py --minutes 106
 
 Each stage leaves a file in --work-dir and is skipped when that file is there, so an interrupted run goes on where it was.
 `--only export` writes the model of the last checkpoint, `--only evaluate` measures it.
@@ -26,21 +26,24 @@ from tokenizer import Tokenizer, train_merges
 
 # First the language in short windows; then plain copying, since until the model can look something up in what it has read,
 # questions about stories teach it little, and copying teaches that in minutes; then everything, with more sums; at last
-# nearly nothing but answers count, and the windows grow to the whole context, so that long conversations work.
-LATE = corpus.Mix(reading=26, scene=16, telling=12, sums=36, tandem=14, talk=6, repeat=3, questions=9)
-LAST = corpus.Mix(reading=26, scene=22, telling=7, sums=44, tandem=10, talk=5, repeat=3, questions=12, plain=0.05)
+# nearly nothing but answers count, many about each story, then sums and facts again; and the windows grow to the whole
+# context, so that long conversations work.
+LATE = corpus.Mix(reading=36, telling=12, sums=36, tandem=14, talk=6, repeat=3, questions=9)
+LAST = corpus.Mix(reading=46, telling=12, sums=44, tandem=9, talk=5, repeat=3, questions=16, plain=0.03)
+SUMS = dataclasses.replace(LAST, reading=24, telling=10, sums=64, tandem=26, talk=6, repeat=2)
 LANGUAGE_COUNTS = (0.0, 0.3, 1.0, 1.0)  # loss weight of padding, given text, told stories, answers
 ANSWERS_COUNT = (0.0, 0.08, 0.3, 1.0)  # what happens next in a story is chance: its noise drowns what answers teach
 PHASES = [  # window, share of the training, mix, loss weights
-    (256, 0.23, corpus.Mix(parts=(1,)), LANGUAGE_COUNTS),
-    (512, 0.13, corpus.Mix(), LANGUAGE_COUNTS),
-    (256, 0.06, corpus.Mix(parts=(1,), repeat=100, questions=9), LANGUAGE_COUNTS),
-    (512, 0.10, corpus.Mix(repeat=4, questions=9), LANGUAGE_COUNTS),
-    (512, 0.21, LATE, LANGUAGE_COUNTS),
-    (512, 0.25, LAST, ANSWERS_COUNT),
-    (model.Config.context, 0.02, dataclasses.replace(LAST, parts=(2, 4, 6, 8, 10)), ANSWERS_COUNT),
+    (256, 0.18, corpus.Mix(parts=(1,)), LANGUAGE_COUNTS),
+    (512, 0.10, corpus.Mix(), LANGUAGE_COUNTS),
+    (256, 0.05, corpus.Mix(parts=(1,), repeat=100, questions=9), LANGUAGE_COUNTS),
+    (512, 0.08, corpus.Mix(repeat=4, questions=9), LANGUAGE_COUNTS),
+    (512, 0.17, LATE, LANGUAGE_COUNTS),
+    (512, 0.31, LAST, ANSWERS_COUNT),
+    (512, 0.08, SUMS, ANSWERS_COUNT),
+    (model.Config.context, 0.03, dataclasses.replace(SUMS, parts=(2, 4, 6, 8, 10)), ANSWERS_COUNT),
 ]
-DECAY_FROM = 0.52  # of the training
+DECAY_FROM = 0.5  # of the training
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -48,22 +51,28 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work-dir", type=pathlib.Path, default=pathlib.Path("build/train"))
     parser.add_argument("--output-dir", type=pathlib.Path, default=HERE.parent)
-    parser.add_argument("--minutes", type=float, default=78, help="training ends by then, whatever the step")
-    parser.add_argument("--tokens", type=float, default=11e6, help="tokens to train on")
+    parser.add_argument("--minutes", type=float, default=106, help="training ends by then, whatever the step")
+    parser.add_argument("--tokens", type=float, default=14e6, help="tokens to train on")
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--float32", action="store_true", help="for processors that do not multiply bfloat16")
+    parser.add_argument("--new-tokenizer", action="store_true", help="learn another vocabulary than the released one")
     parser.add_argument("--only", choices=("train", "export", "evaluate"))
     return parser.parse_args()
 
 
 def tokenizer_for(args):
+    """The released vocabulary (merges.json), or one learnt from the text as it is now."""
     path = args.work_dir / "merges.json"
     if not path.exists():
-        source = corpus.Corpus(args.seed)
-        texts = ("".join(text for text, _ in corpus.render(source.document())) for _ in range(8000))
-        path.write_text(json.dumps(train_merges(texts, model.Config.vocab - 256 - 3)))
+        if args.new_tokenizer:
+            source = corpus.Corpus(args.seed)
+            texts = ("".join(text for text, _ in corpus.render(source.document())) for _ in range(8000))
+            merges = train_merges(texts, model.Config.vocab - 256 - 3)
+        else:
+            merges = json.loads((HERE / "merges.json").read_text())
+        path.write_text(json.dumps(merges))
     return Tokenizer(json.loads(path.read_text()))
 
 
