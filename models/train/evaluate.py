@@ -219,10 +219,12 @@ only words that exist in {fluent}.
 
 ## Limits
 
-It is undertrained: where the table is low, it answers fluently and wrongly, most often in
-multiplication, in short answers about a story, and when a question comes in an unusual wording. A name that it has not seen may be misspelt, and a story may mix up who did what. Accuracy was still rising when its
-training time was over (see [`train/`](train/README.md)). It does not understand sums told as a little story, nor descriptions
-of several people. Sums go to 99 (+ and -) and 12 (x); beyond that it says so ("too hard" above). Questions far from the
+It is undertrained: where the table is low, it answers fluently and wrongly, most often in multiplication, in short answers
+about a story, and when a question comes in an unusual wording. A story told on request is fluent, but is often about somebody
+or something else than asked for. A name that it has not seen may be misspelt, and a story may mix up who did what. Accuracy was
+still rising when its training time was over (see [`train/`](train/README.md)). It does not understand sums told as a little
+story, nor descriptions of several people.
+Sums go to 99 (+ and -) and 12 (x); beyond that it says so ("too hard" above). Questions far from the
 wordings of the grammar get the answer to the nearest question that it knows, or "I do not know that". Stories follow nine
 plots. English only.
 
@@ -238,7 +240,7 @@ def write_references(directory, weights, config, tokenizer):
     (directory / "tandem-demo.json").write_text(text.replace('{"prompt":', '\n{"prompt":') + "\n")
 
 
-def write_reports(directory, state, config, tokenizer, args, count=100):
+def write_reports(directory, state, config, tokenizer, args, count=60):
     torch.set_num_threads(args.threads)
     weights = export.as_stored(state["weights"])
     write_references(directory, weights, config, tokenizer)
