@@ -5,7 +5,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "engine/base/status_macros.h"
 #include "proto/support/engine_convert.h"
 
@@ -14,6 +16,9 @@ namespace {
 
 // A pipeline that has served for this long was a good one: its failure is not held against the next.
 constexpr std::chrono::seconds kGoodService{60};
+
+// Of a worker's error message; it is printed on terminals and in logs.
+constexpr size_t kMaxWorkerMessage = 1024;
 
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
 
@@ -51,11 +56,8 @@ void Cluster::OnMessage(uint64_t id, const v1::WorkerMessage& message, Time arri
   registry_.Heard(id, arrival);
   if (message.has_heartbeat()) {
     registry_.SetMemoryUsed(id, message.heartbeat().memory_used());
-  } else if (message.has_progress() && placed_ && message.progress().epoch() == placed_->epoch) {
-    auto load = loads_.find(id);
-    if (load == loads_.end()) return;
-    load->second.bytes_done = message.progress().bytes_done();
-    load->second.bytes_total = message.progress().bytes_total();
+  } else if (message.has_progress()) {
+    OnLoadProgress(id, message.progress(), now);
   } else if (message.has_done()) {
     OnLoadDone(id, message.done(), now);
   } else if (message.has_hello()) {
@@ -85,6 +87,7 @@ void Cluster::Tick(Time now) {
   for (uint64_t id : registry_.Expired(now)) {
     Leave(id, absl::DeadlineExceededError(absl::StrCat("nothing heard for ", options_.lease.count(), " ms")), now);
   }
+  CheckLoading(now);
   // A load under way is not disturbed; what changed is considered when it has ended.
   const bool loading = placed_ && !placed_->serving;
   if (plan_at_ && now >= *plan_at_ && !loading) {
@@ -120,7 +123,7 @@ void Cluster::PlaceOrMove(Time now) {
     if (!IsWorthMoving(placed_->plan, *plan)) return;
     TearDown(absl::CancelledError("layers move to a better placement"));
   }
-  Place(*std::move(plan));
+  Place(*std::move(plan), now);
 }
 
 std::vector<PlanDevice> Cluster::Devices() const {
@@ -152,7 +155,7 @@ absl::StatusOr<v1::Placement> Cluster::PlanFor(int32_t context) const {
   return PlacementProto(plan, nullptr);
 }
 
-void Cluster::Place(Plan plan) {
+void Cluster::Place(Plan plan, Time now) {
   spdlog::info("placing {} on {} worker(s)\n{}", model_.name(), plan.stages.size(), FormatPlan(plan));
   std::vector<uint64_t> ids;
   for (const auto& [id, member] : registry_.members()) ids.push_back(id);
@@ -160,6 +163,7 @@ void Cluster::Place(Plan plan) {
   placed_ = Placed();
   placed_->epoch = next_epoch_++;
   placed_->plan = std::move(plan);
+  placed_->last_progress = now;
   loads_.clear();
   for (const StagePlan& stage : placed_->plan.stages) {
     placed_->members.push_back(ids[stage.device]);
@@ -192,17 +196,38 @@ v1::Place Cluster::PlaceMessage(const Placed& placed, size_t stage) const {
   return place;
 }
 
+void Cluster::OnLoadProgress(uint64_t id, const v1::LoadProgress& progress, Time now) {
+  if (!placed_ || progress.epoch() != placed_->epoch) return;
+  const auto load = loads_.find(id);
+  if (load == loads_.end()) return;
+  if (progress.bytes_done() > load->second.bytes_done) placed_->last_progress = now;
+  load->second.bytes_done = progress.bytes_done();
+  load->second.bytes_total = progress.bytes_total();
+}
+
+void Cluster::CheckLoading(Time now) {
+  if (!placed_ || placed_->serving || now - placed_->last_progress < options_.load_stall) return;
+  std::vector<std::string> waiting;
+  for (const auto& [id, load] : loads_) {
+    if (!load.done) waiting.push_back(registry_.Find(id)->hello.name());
+  }
+  Fail(absl::DeadlineExceededError(absl::StrCat("loading stands still for ", options_.load_stall.count() / 1000,
+                                                " s; waiting for ", absl::StrJoin(waiting, ", "))),
+       now);
+}
+
 void Cluster::OnLoadDone(uint64_t id, const v1::LoadDone& done, Time now) {
   if (!placed_ || placed_->serving || done.epoch() != placed_->epoch) return;
   auto load = loads_.find(id);
   if (load == loads_.end()) return;
   const std::string& name = registry_.Find(id)->hello.name();
   if (done.code() != 0) {
-    Fail(absl::UnavailableError(absl::StrCat("worker ", name, " could not load its layers: ", done.message())), now);
-    return;
+    const std::string why = absl::Utf8SafeCEscape(done.message().substr(0, kMaxWorkerMessage));
+    return Fail(absl::UnavailableError(absl::StrCat("worker ", name, " could not load its layers: ", why)), now);
   }
   spdlog::info("worker {} has loaded", name);
   load->second.done = done;
+  placed_->last_progress = now;
   const auto loaded = [](const auto& entry) { return entry.second.done.has_value(); };
   if (std::all_of(loads_.begin(), loads_.end(), loaded)) StartServing(now);
 }

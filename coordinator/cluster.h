@@ -52,6 +52,8 @@ struct ClusterOptions {
   uint64_t first_epoch = 1;
   std::chrono::milliseconds heartbeat{1000};
   std::chrono::milliseconds lease{10000};
+  // A placement whose workers load nothing for so long has failed: a disk or a network hangs while heartbeats go on.
+  std::chrono::milliseconds load_stall{120000};
   // Workers that start together are placed together.
   std::chrono::milliseconds settle{300};
   // Pause after a failure, doubled with each one up to the longest; forgotten after a minute of service or when a
@@ -103,6 +105,7 @@ class Cluster {
     std::vector<uint64_t> members;  // by stage
     bool serving = false;
     Time served_since;
+    Time last_progress;  // of any of its workers, while loading
   };
 
   std::vector<PlanDevice> Devices() const;
@@ -111,10 +114,12 @@ class Cluster {
   v1::Placement PlacementProto(const Plan& plan, const Placed* placed) const;
   void MembershipChanged(Time now);
   void PlaceOrMove(Time now);
-  void Place(Plan plan);
+  void Place(Plan plan, Time now);
   v1::Place PlaceMessage(const Placed& placed, size_t stage) const;
+  void OnLoadProgress(uint64_t id, const v1::LoadProgress& progress, Time now);
   void OnLoadDone(uint64_t id, const v1::LoadDone& done, Time now);
   void StartServing(Time now);
+  void CheckLoading(Time now);
   // Ends the placement; its workers drop their layers.
   void TearDown(const absl::Status& why);
   // The same after a failure: tries again after a pause.

@@ -12,21 +12,29 @@ namespace tandem::coordinator {
 namespace {
 
 constexpr size_t kMaxNameBytes = 64;
+constexpr size_t kMaxAddressBytes = 256;   // a DNS name has at most 253, without the port
+constexpr size_t kMaxCpuModelBytes = 128;  // x86's own limit is 48
 
-absl::Status CheckName(const std::string& name) {
-  if (name.empty() || name.size() > kMaxNameBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the name has ", name.size(), " bytes; 1 to ", kMaxNameBytes, " are allowed"));
+// A worker's own words are printed on terminals and in logs.
+absl::Status CheckWords(const char* field, const std::string& words, size_t limit) {
+  if (words.size() > limit) {
+    return absl::InvalidArgumentError(absl::StrCat(field, " has ", words.size(), " bytes, limit ", limit));
   }
-  // It is printed on terminals and in logs.
   const auto unprintable = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
-  if (std::any_of(name.begin(), name.end(), unprintable)) {
-    return absl::InvalidArgumentError("the name has control characters");
+  if (std::any_of(words.begin(), words.end(), unprintable)) {
+    return absl::InvalidArgumentError(absl::StrCat(field, " has control characters"));
   }
   return absl::OkStatus();
 }
 
+absl::Status CheckName(const std::string& name) {
+  if (name.empty()) return absl::InvalidArgumentError("the name is empty");
+  return CheckWords("the name", name, kMaxNameBytes);
+}
+
 absl::Status CheckDevice(const v1::Device& device) {
+  TANDEM_RETURN_IF_ERROR(CheckWords("device: isa", device.isa(), kMaxNameBytes));
+  TANDEM_RETURN_IF_ERROR(CheckWords("device: cpu_model", device.cpu_model(), kMaxCpuModelBytes));
   const auto positive = [](double value) { return std::isfinite(value) && value > 0; };
   if (device.memory_bytes() == 0) return absl::InvalidArgumentError("device: memory_bytes is 0");
   if (!positive(device.memory_bandwidth())) {
@@ -49,6 +57,7 @@ absl::StatusOr<const Member*> Registry::Add(uint64_t id, const v1::Hello& hello,
                                                       ": install the same release on both"));
   }
   TANDEM_RETURN_IF_ERROR(CheckName(hello.name()));
+  TANDEM_RETURN_IF_ERROR(CheckWords("the address", hello.address(), kMaxAddressBytes));
   std::string host;
   int port = 0;
   TANDEM_RETURN_IF_ERROR(proto_support::ParseAddress(hello.address(), &host, &port));

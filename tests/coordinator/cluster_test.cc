@@ -298,6 +298,45 @@ TEST_F(ClusterTest, FailedLoadIsShownAndRetriedEverMoreSlowly) {
   EXPECT_EQ(phase(), v1::PHASE_LOADING);
 }
 
+TEST_F(ClusterTest, LoadThatStandsStillIsAFailure) {
+  Start(2);
+  left_ = Join(1, "left");
+  Join(2, "right");
+  Pass(milliseconds(300));
+  v1::WorkerMessage news;
+  news.mutable_progress()->set_epoch(100);
+  news.mutable_progress()->set_bytes_total(1000);
+  for (uint64_t done = 1; done < 4; ++done) {
+    for (int i = 0; i < 100; ++i) Pass(seconds(1));
+    news.mutable_progress()->set_bytes_done(done);
+    cluster_->OnMessage(2, news, now_, now_);
+  }
+  Loaded(1, 100);
+  // The same news again is no progress.
+  for (int i = 0; i < 119; ++i) {
+    Pass(seconds(1));
+    cluster_->OnMessage(2, news, now_, now_);
+  }
+  EXPECT_EQ(phase(), v1::PHASE_LOADING);
+  Pass(seconds(1));
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+  EXPECT_EQ(detail(), "loading stands still for 120 s; waiting for right");
+  EXPECT_TRUE(left_->messages.back().has_unload());
+}
+
+TEST_F(ClusterTest, WhatAWorkerSaysOfItsFailureIsSafeToPrint) {
+  Start(1);
+  left_ = Join(1, "left");
+  Pass(milliseconds(300));
+  v1::WorkerMessage message;
+  message.mutable_done()->set_epoch(100);
+  message.mutable_done()->set_code(8);
+  message.mutable_done()->set_message("\x1b[2J" + std::string(5000, 'x'));
+  cluster_->OnMessage(1, message, now_, now_);
+  EXPECT_THAT(detail(), HasSubstr("\\033[2Jxxx"));
+  EXPECT_LT(detail().size(), 1200u);
+}
+
 TEST_F(ClusterTest, FirstStageThatCannotBeDialledIsAFailure) {
   Start(1);
   Join(1, "left");

@@ -38,6 +38,18 @@ class RegistryTest : public ::testing::Test {
   Time now_;
 };
 
+TEST_F(RegistryTest, WordsThatATerminalWouldObeyAreRefused) {
+  v1::Hello hello = Hello();
+  hello.mutable_device()->set_cpu_model("fast\x1b[2J");
+  ExpectRefused(hello, absl::StatusCode::kInvalidArgument, "cpu_model has control characters");
+  hello = Hello();
+  hello.mutable_device()->set_isa(std::string(65, 'x'));
+  ExpectRefused(hello, absl::StatusCode::kInvalidArgument, "isa has 65 bytes, limit 64");
+  hello = Hello();
+  hello.set_address(std::string(300, 'h') + ":9000");
+  ExpectRefused(hello, absl::StatusCode::kInvalidArgument, "the address has 305 bytes");
+}
+
 TEST_F(RegistryTest, NamesAreMadeUnique) {
   EXPECT_EQ((*registry_.Add(1, Hello("a"), now_))->hello.name(), "a");
   EXPECT_EQ((*registry_.Add(2, Hello("a"), now_))->hello.name(), "a-2");
@@ -77,7 +89,7 @@ TEST_F(RegistryTest, OtherProtocolVersionIsRefusedWithBoth) {
 
 TEST_F(RegistryTest, ImpossibleHellosAreRefused) {
   constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-  ExpectRefused(Hello(""), kInvalid, "the name has 0 bytes");
+  ExpectRefused(Hello(""), kInvalid, "the name is empty");
   ExpectRefused(Hello(std::string(65, 'x')), kInvalid, "the name has 65 bytes");
   ExpectRefused(Hello("a\x1b[2J"), kInvalid, "control characters");
   v1::Hello hello = Hello();
