@@ -35,9 +35,14 @@ void AnswerPrinter::Print(const v1::GenerateResponse& response) {
     }
   } else {
     std::fputs(response.text().c_str(), stdout);
-    for (const v1::Logprobs& logprobs : response.logprobs()) {
-      std::fprintf(stderr, "\n  logprob %.4f;", logprobs.logprob());
+    std::fflush(stdout);
+    for (int i = 0; i < response.logprobs_size(); ++i) {
+      const v1::Logprobs& logprobs = response.logprobs(i);
+      std::fprintf(stderr, "  token");
+      if (i < response.ids_size()) std::fprintf(stderr, " %u", response.ids(i));
+      std::fprintf(stderr, ", logprob %.4f;", logprobs.logprob());
       for (const v1::TokenLogprob& top : logprobs.top()) std::fprintf(stderr, " %u:%.4f", top.token(), top.logprob());
+      std::fputc('\n', stderr);
     }
   }
   std::fflush(stdout);

@@ -56,6 +56,10 @@ absl::Status Run(const Flags& flags) {
       *request.mutable_chat() = NewConversation(flags);
       continue;
     }
+    if (terminal && line[0] == '/') {
+      std::fprintf(stderr, "%s is no command; there are /clear and /quit\n", line.c_str());
+      continue;
+    }
     AddMessage(request.mutable_chat(), "user", line);
     AnswerPrinter printer(PrintMode::kText, /*quiet=*/!terminal);
     const absl::Status status = model->Generate(

@@ -7,6 +7,15 @@
 #include "absl/strings/str_split.h"
 
 namespace tandem::cli {
+namespace {
+
+// The parser of flags would take -1 and 2^64 for the largest number.
+std::string IsSeed(const std::string& text) {
+  uint64_t seed = 0;
+  return absl::SimpleAtoi(text, &seed) ? "" : absl::StrCat("a seed is a whole number from 0 to 2^64 - 1, not ", text);
+}
+
+}  // namespace
 
 void AddGenerationFlags(CLI::App& command, GenerationFlags* flags) {
   const std::string sampling = "Sampling";
@@ -39,6 +48,7 @@ void AddGenerationFlags(CLI::App& command, GenerationFlags* flags) {
   command
       .add_option("--seed", flags->seed,
                   "The same seed draws the same tokens; default: a random one, printed at the end")
+      ->check(IsSeed)
       ->group(sampling);
   command
       .add_option("--logit-bias", flags->logit_bias, "ID=BIAS added to a token's logit, -inf bans it; may be repeated")

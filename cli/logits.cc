@@ -52,7 +52,7 @@ void AddLogits(CLI::App& app, Action* action) {
   flags->model.local = 1;
   command->add_option("--model", flags->model.model, "GGUF file")->required();
   command->add_option("--local", flags->model.local, "Workers inside this process that share the layers")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   command->add_option("--ids", flags->ids, "Token ids, such as 1,403,407")->required();
   command->add_option("--out", flags->out, "File for the float32 values, little-endian, [positions, vocabulary]")

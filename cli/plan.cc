@@ -62,6 +62,10 @@ absl::Status Run(const Flags& flags) {
   options.kv_type = flags.kv == "f32" ? engine::KvType::kF32 : engine::KvType::kF16;
   TANDEM_ASSIGN_OR_RETURN(coordinator::PlanInput input,
                           coordinator::MakePlanInput(*file, spec, options, std::move(cluster.devices)));
+  if (options.min_stages > static_cast<int32_t>(input.devices.size())) {
+    return absl::InvalidArgumentError(absl::StrCat("--min-stages ", options.min_stages, " wants more workers than the ",
+                                                   input.devices.size(), " there are"));
+  }
   input.link = cluster.link;
   TANDEM_ASSIGN_OR_RETURN(const coordinator::Plan plan, coordinator::PlanPlacement(input));
   std::fputs(coordinator::FormatPlan(plan).c_str(), stdout);
@@ -86,15 +90,17 @@ void AddPlan(CLI::App& app, Action* action) {
   command
       ->add_option("--context", flags->options.context,
                    "Tokens of context that the KV pages must hold; default: the model's, at most 4096")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 1 << 20));
   for (CLI::Option* option : {
            command
                ->add_option("--sequences", flags->options.max_sequences, "Full contexts that the KV pages should hold")
+               ->check(CLI::Range(1, 1 << 20))
                ->capture_default_str(),
            command->add_option("--kv", flags->kv, "Type of the KV cache: f16 or f32")
                ->check(CLI::IsMember({"f16", "f32"}))
                ->capture_default_str(),
            command->add_option("--min-stages", flags->options.min_stages, "Give at least this many workers layers")
+               ->check(CLI::Range(1, 1024))
                ->capture_default_str(),
        }) {
     option->needs(model);

@@ -24,6 +24,10 @@ absl::Status Explain(const grpc::Status& status, const std::string& server) {
         absl::StrCat("no coordinator answers at ", server, " (", message,
                      "); start one with `tandem up MODEL.gguf`, or name another with --server"));
   }
+  if (absl::IsUnavailable(converted) && message.find("Socket closed") != std::string::npos) {
+    return absl::UnavailableError(
+        absl::StrCat("the coordinator at ", server, " went away in the middle of the answer"));
+  }
   return converted;
 }
 

@@ -12,7 +12,7 @@ void AddTextModelFlags(CLI::App& command, TextModelFlags* flags) {
       "--model", flags->model, "With --local: the GGUF file. Else: name of the model, if not the one served");
   CLI::Option* local =
       command.add_option("--local", flags->local, "Run N workers inside this process instead of asking a server")
-          ->check(CLI::PositiveNumber)
+          ->check(CLI::Range(1, 1024))
           ->excludes(server)
           ->needs(model);
   AddLocalClusterFlags(command, flags, local);
@@ -22,13 +22,13 @@ void AddLocalClusterFlags(CLI::App& command, TextModelFlags* flags, CLI::Option*
   const std::string group = "With --local";
   for (CLI::Option* option : {
            command.add_option("--threads", flags->threads, "Threads of each worker; default: the cores shared out")
-               ->check(CLI::PositiveNumber),
+               ->check(CLI::Range(1, 1024)),
            command.add_option("--cpu-isa", flags->cpu_isa, "auto, scalar, avx2 or avx512")->capture_default_str(),
            command.add_option("--kv", flags->kv, "Type of the KV cache: f16 or f32")
                ->check(CLI::IsMember({"f16", "f32"}))
                ->capture_default_str(),
            command.add_option("--context", flags->context, "Tokens of context; default: the model's, at most 4096")
-               ->check(CLI::PositiveNumber),
+               ->check(CLI::Range(1, 1 << 20)),
        }) {
     option->group(group);
     if (local != nullptr) option->needs(local);

@@ -82,7 +82,8 @@ uint64_t TotalBytes(const engine::GgufFile& file, const std::vector<std::string>
 }  // namespace
 
 std::unique_ptr<engine::GgufFile> FindLocalModel(const std::vector<std::string>& paths, const v1::ModelRef& model) {
-  for (const std::string& path : ListFiles(paths)) {
+  const std::vector<std::string> files = ListFiles(paths);
+  for (const std::string& path : files) {
     absl::StatusOr<std::unique_ptr<engine::GgufFile>> file = engine::GgufFile::Open(path);
     if (!file.ok()) {
       spdlog::warn("passed over: {}", std::string(file.status().message()));
@@ -91,6 +92,11 @@ std::unique_ptr<engine::GgufFile> FindLocalModel(const std::vector<std::string>&
     if ((*file)->file_bytes() == model.file_bytes() && (*file)->Fingerprint() == model.fingerprint()) {
       return *std::move(file);
     }
+  }
+  if (!files.empty()) {
+    spdlog::warn(
+        "none of the {} file(s) given with --model is {} (fingerprint {}): its layers come from the coordinator",
+        files.size(), model.name(), model.fingerprint());
   }
   return nullptr;
 }

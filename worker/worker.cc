@@ -151,7 +151,10 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const WorkerConfig& config
                  .pin_threads = config.pin_threads};
   host.terminal = isatty(STDERR_FILENO) != 0;
   *client.hello.mutable_device() = std::move(device);
-  spdlog::info("listening on {}, known to others as {}", config.listen, address);
+  std::string listen_host;
+  int listen_port = 0;
+  TANDEM_RETURN_IF_ERROR(proto_support::ParseAddress(config.listen, &listen_host, &listen_port));
+  spdlog::info("listening on {} port {}, known to others as {}", listen_host, p.port, address);
   if (config.insecure) {
     spdlog::warn(
         "--insecure: traffic is neither encrypted nor authenticated; anybody who reaches this port can use it");
