@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/tokenizer/byte_alphabet.h"
+#include "engine/tokenizer/word_cache.h"
 
 namespace tandem::engine {
 namespace {
@@ -104,12 +105,15 @@ std::vector<TokenId> BpeTokenizer::Encode(absl::string_view text, const EncodeOp
   std::vector<TokenId> ids;
   if (options.add_special && vocabulary_.add_bos && bos_ >= 0) ids.push_back(bos_);
   Scratch scratch;
+  WordCache cache(text.size());
   for (const SpecialTokens::Fragment& fragment : special_.Partition(text, options.parse_special)) {
     if (fragment.token >= 0) {
       ids.push_back(fragment.token);
       continue;
     }
-    for (const absl::string_view word : pretokenizer_->Split(fragment.text)) EncodeWord(word, &scratch, &ids);
+    for (const absl::string_view word : pretokenizer_->Split(fragment.text)) {
+      cache.Append(word, &ids, [&](absl::string_view piece) { EncodeWord(piece, &scratch, &ids); });
+    }
   }
   if (options.add_special && vocabulary_.add_eos && eos_ >= 0) ids.push_back(eos_);
   return ids;

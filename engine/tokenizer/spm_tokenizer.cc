@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <queue>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -10,6 +9,7 @@
 #include "absl/strings/str_replace.h"
 #include "engine/base/status_macros.h"
 #include "engine/tokenizer/utf8.h"
+#include "engine/tokenizer/word_cache.h"
 
 namespace tandem::engine {
 namespace {
@@ -33,17 +33,27 @@ struct Candidate {
   }
 };
 
-std::vector<Symbol> SplitCharacters(absl::string_view text) {
-  std::vector<Symbol> symbols;
-  symbols.reserve(text.size());
-  for (size_t pos = 0; pos < text.size();) {
-    const size_t bytes = NextUtf8(text.substr(pos)).bytes;
-    const int32_t index = static_cast<int32_t>(symbols.size());
-    symbols.push_back({pos, bytes, index - 1, index + 1});
-    pos += bytes;
+// What shows of a character where it meets a neighbour: its first or its last byte, and the escaped space, which shares
+// its bytes with much punctuation, as itself.
+struct Edges {
+  size_t bytes;  // of the character
+  size_t first, last;
+};
+
+Edges NextEdges(absl::string_view text) {
+  const uint8_t first = static_cast<uint8_t>(text[0]);
+  if (first < 0x80) return {1, first, first};
+  const size_t bytes = NextUtf8(text).bytes;
+  if (text.substr(0, bytes) == kEscapedSpace) return {bytes, 256, 256};
+  return {bytes, first, static_cast<uint8_t>(text[bytes - 1])};
+}
+
+void AppendEscaped(absl::string_view text, std::string* out) {
+  for (size_t space = text.find(' '); space != absl::string_view::npos; space = text.find(' ')) {
+    out->append(text.data(), space).append(kEscapedSpace.data(), kEscapedSpace.size());
+    text.remove_prefix(space + 1);
   }
-  if (!symbols.empty()) symbols.back().next = -1;
-  return symbols;
+  out->append(text.data(), text.size());
 }
 
 // The byte of a token spelled "<0xAB>".
@@ -58,6 +68,11 @@ absl::StatusOr<uint8_t> ParseByteToken(absl::string_view spelling, TokenId id) {
 }
 
 }  // namespace
+
+struct SpmTokenizer::Scratch {
+  std::vector<Symbol> symbols;
+  std::vector<Candidate> heap;
+};
 
 SpmTokenizer::SpmTokenizer(Vocabulary vocabulary)
     : vocabulary_(std::move(vocabulary)), special_(vocabulary_), byte_token_(256, -1) {
@@ -92,47 +107,97 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> SpmTokenizer::Create(const GgufFile& 
       TANDEM_ASSIGN_OR_RETURN(const uint8_t byte, ParseByteToken(spelling, id));
       if (result->byte_token_[byte] < 0) result->byte_token_[byte] = id;
     } else if (!spelling.empty() && (vocab.IsText(id) || vocab.types[id] == TokenType::kUserDefined)) {
-      result->by_spelling_.try_emplace(spelling, id);
-      result->longest_spelling_ = std::max(result->longest_spelling_, spelling.size());
+      result->AddSpelling(id);
     }
   }
   return result;
 }
 
+void SpmTokenizer::AddSpelling(TokenId id) {
+  absl::string_view spelling = vocabulary_.spellings[id];
+  by_spelling_.try_emplace(spelling, id);
+  longest_spelling_ = std::max(longest_spelling_, spelling.size());
+  Edges left = NextEdges(spelling);
+  spelling.remove_prefix(left.bytes);
+  while (!spelling.empty()) {
+    const Edges right = NextEdges(spelling);
+    joined_.set(left.last * kEdges + right.first);
+    spelling.remove_prefix(right.bytes);
+    left = right;
+  }
+}
+
 std::vector<TokenId> SpmTokenizer::Encode(absl::string_view text, const EncodeOptions& options) const {
   std::vector<TokenId> ids;
   if (options.add_special && vocabulary_.add_bos && bos_ >= 0) ids.push_back(bos_);
+  const std::vector<SpecialTokens::Fragment> fragments = special_.Partition(text, options.parse_special);
+  // The escaped text of all fragments, in one place that does not move: the cache keeps views of it.
+  std::string escaped;
+  const size_t spaces = static_cast<size_t>(std::count(text.begin(), text.end(), ' ')) + fragments.size();
+  escaped.reserve(text.size() + spaces * kEscapedSpace.size());
+  WordCache cache(text.size());
+  Scratch scratch;
   bool after_special = true;
-  for (const SpecialTokens::Fragment& fragment : special_.Partition(text, options.parse_special)) {
+  for (const SpecialTokens::Fragment& fragment : fragments) {
     if (fragment.token >= 0) {
       ids.push_back(fragment.token);
       after_special = true;
       continue;
     }
+    const size_t begin = escaped.size();
     // Models of this kind saw a space before the text and before what follows a special token.
-    const absl::string_view prefix = add_space_prefix_ && after_special ? kEscapedSpace : "";
-    EncodePlain(absl::StrCat(prefix, absl::StrReplaceAll(fragment.text, {{" ", kEscapedSpace}})), &ids);
+    if (add_space_prefix_ && after_special) absl::StrAppend(&escaped, kEscapedSpace);
+    AppendEscaped(fragment.text, &escaped);
+    absl::string_view rest = absl::string_view(escaped).substr(begin);
+    while (!rest.empty()) {
+      const size_t bytes = FirstPiece(rest);
+      cache.Append(rest.substr(0, bytes), &ids, [&](absl::string_view piece) { EncodePiece(piece, &scratch, &ids); });
+      rest.remove_prefix(bytes);
+    }
     after_special = false;
   }
   if (options.add_special && vocabulary_.add_eos && eos_ >= 0) ids.push_back(eos_);
   return ids;
 }
 
-void SpmTokenizer::EncodePlain(absl::string_view text, std::vector<TokenId>* out) const {
-  std::vector<Symbol> symbols = SplitCharacters(text);
-  std::priority_queue<Candidate> queue;
-  const auto consider = [&](int32_t left, int32_t right) {
-    if (left < 0 || right < 0) return;
-    const size_t bytes = symbols[left].bytes + symbols[right].bytes;
-    if (bytes > longest_spelling_) return;
-    const auto it = by_spelling_.find(text.substr(symbols[left].begin, bytes));
-    if (it != by_spelling_.end()) queue.push({scores_[it->second], left, right, bytes});
-  };
-  for (size_t i = 1; i < symbols.size(); ++i) consider(static_cast<int32_t>(i - 1), static_cast<int32_t>(i));
+size_t SpmTokenizer::FirstPiece(absl::string_view text) const {
+  Edges left = NextEdges(text);
+  size_t bytes = left.bytes;
+  while (bytes < text.size()) {
+    const Edges right = NextEdges(text.substr(bytes));
+    if (!joined_[left.last * kEdges + right.first]) break;
+    bytes += right.bytes;
+    left = right;
+  }
+  return bytes;
+}
 
-  while (!queue.empty()) {
-    const Candidate best = queue.top();
-    queue.pop();
+void SpmTokenizer::EncodePiece(absl::string_view piece, Scratch* scratch, std::vector<TokenId>* out) const {
+  std::vector<Symbol>& symbols = scratch->symbols;
+  std::vector<Candidate>& heap = scratch->heap;
+  symbols.clear();
+  heap.clear();
+  const auto consider = [&](int32_t left, int32_t right) {
+    if (left < 0 || right < 0) return false;
+    const size_t bytes = symbols[left].bytes + symbols[right].bytes;
+    if (bytes > longest_spelling_) return false;
+    const auto it = by_spelling_.find(piece.substr(symbols[left].begin, bytes));
+    if (it == by_spelling_.end()) return false;
+    heap.push_back({scores_[it->second], left, right, bytes});
+    return true;
+  };
+  for (size_t pos = 0; pos < piece.size(); pos += symbols.back().bytes) {
+    const int32_t index = static_cast<int32_t>(symbols.size());
+    symbols.push_back({pos, NextUtf8(piece.substr(pos)).bytes, index - 1, index + 1});
+    consider(index - 1, index);
+  }
+  symbols.back().next = -1;
+  std::make_heap(heap.begin(), heap.end());
+
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end());
+    const Candidate best = heap.back();
+    heap.pop_back();
     Symbol& left = symbols[best.left];
     Symbol& right = symbols[best.right];
     if (left.bytes == 0 || right.bytes == 0 || left.bytes + right.bytes != best.bytes) continue;
@@ -140,12 +205,12 @@ void SpmTokenizer::EncodePlain(absl::string_view text, std::vector<TokenId>* out
     right.bytes = 0;
     left.next = right.next;
     if (left.next >= 0) symbols[left.next].previous = best.left;
-    consider(left.previous, best.left);
-    consider(best.left, left.next);
+    if (consider(left.previous, best.left)) std::push_heap(heap.begin(), heap.end());
+    if (consider(best.left, left.next)) std::push_heap(heap.begin(), heap.end());
   }
 
-  for (int32_t i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[i].next) {
-    const absl::string_view spelling = text.substr(symbols[i].begin, symbols[i].bytes);
+  for (int32_t i = 0; i >= 0; i = symbols[i].next) {
+    const absl::string_view spelling = piece.substr(symbols[i].begin, symbols[i].bytes);
     const auto it = by_spelling_.find(spelling);
     if (it != by_spelling_.end()) {
       out->push_back(it->second);

@@ -1,6 +1,7 @@
 // SentencePiece-style tokenizer: tokenizer.ggml.model "llama".
 #pragma once
 
+#include <bitset>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@ namespace tandem::engine {
 
 // Spaces become U+2581, then the two neighbours whose joint spelling has the highest score merge, the leftmost of
 // equals, until none fits. What is left and no token becomes its byte tokens, or the unknown token where there is none.
+// The text is cut beforehand between characters that stand side by side in no token: no merge crosses such a place, so
+// the pieces, about words, merge on their own. O(n log n) in the longest of them.
 class SpmTokenizer final : public Tokenizer {
  public:
   // Errors: as Tokenizer::Create.
@@ -26,9 +29,15 @@ class SpmTokenizer final : public Tokenizer {
   absl::string_view Spelling(TokenId id) const override;
 
  private:
+  struct Scratch;  // buffers of one Encode
+
   explicit SpmTokenizer(Vocabulary vocabulary);
-  // `text` without special tokens, spaces escaped.
-  void EncodePlain(absl::string_view text, std::vector<TokenId>* out) const;
+  // Makes the spelling of `id` one that text can become.
+  void AddSpelling(TokenId id);
+  // Length in bytes of the first piece of `text`, which must not be empty.
+  size_t FirstPiece(absl::string_view text) const;
+  // `piece` without special tokens, spaces escaped.
+  void EncodePiece(absl::string_view piece, Scratch* scratch, std::vector<TokenId>* out) const;
   void EncodeBytes(absl::string_view bytes, std::vector<TokenId>* out) const;
 
   const Vocabulary vocabulary_;
@@ -38,6 +47,9 @@ class SpmTokenizer final : public Tokenizer {
   // Spellings of the tokens that text can become. Views into vocabulary_.
   absl::flat_hash_map<absl::string_view, TokenId> by_spelling_;
   size_t longest_spelling_ = 0;  // bytes
+  // [left * kEdges + right]: some token holds two characters side by side whose edges are these (spm_tokenizer.cc).
+  static constexpr size_t kEdges = 257;
+  std::bitset<kEdges * kEdges> joined_;
   bool add_space_prefix_ = true;
 };
 
