@@ -1,10 +1,11 @@
 #include "engine/tokenizer/pretokenizer.h"
 
+#include <algorithm>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "engine/base/nearest_name.h"
 #include "engine/tokenizer/pretokenizer_patterns.h"
 #include "engine/tokenizer/utf8.h"
 
@@ -17,6 +18,18 @@ namespace {
 struct MatchDataDeleter {
   void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
 };
+// Cuts `text`, well-formed UTF-8, into three characters each, the first piece into what is left.
+void SplitThrees(absl::string_view text, std::vector<absl::string_view>* out) {
+  const auto starts_character = [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; };
+  auto left = std::count_if(text.begin(), text.end(), starts_character);
+  while (left > 0) {
+    size_t bytes = 0;
+    for (const auto after = (left - 1) / 3 * 3; left > after; --left) bytes += NextUtf8(text.substr(bytes)).bytes;
+    out->push_back(text.substr(0, bytes));
+    text.remove_prefix(bytes);
+  }
+}
+
 using MatchData = std::unique_ptr<pcre2_match_data, MatchDataDeleter>;
 
 }  // namespace
@@ -45,8 +58,9 @@ class Pretokenizer::Pattern {
 
   MatchData NewMatchData() const { return MatchData(pcre2_match_data_create(1, nullptr)); }
 
-  // Appends the matches in `word`, well-formed UTF-8, and the gaps between them to `out`.
-  void Split(absl::string_view word, pcre2_match_data* data, std::vector<absl::string_view>* out) const {
+  // Appends the matches in `word`, well-formed UTF-8, and the gaps between them to `out`. `threes`: see
+  // PretokenizerRule::digits_from_the_right.
+  void Split(absl::string_view word, bool threes, pcre2_match_data* data, std::vector<absl::string_view>* out) const {
     size_t done = 0;
     size_t search = 0;
     while (search < word.size()) {
@@ -59,7 +73,12 @@ class Pretokenizer::Pattern {
       const size_t begin = range[0], end = range[1];
       if (end <= begin) break;  // no pattern of ours matches the empty string
       if (begin > done) out->push_back(word.substr(done, begin - done));
-      out->push_back(word.substr(begin, end - begin));
+      const absl::string_view match = word.substr(begin, end - begin);
+      if (threes) {
+        SplitThrees(match, out);
+      } else {
+        out->push_back(match);
+      }
       done = search = end;
     }
     if (done < word.size()) out->push_back(word.substr(done));
@@ -76,10 +95,12 @@ Pretokenizer::~Pretokenizer() = default;
 absl::StatusOr<std::unique_ptr<Pretokenizer>> Pretokenizer::Create(absl::string_view name) {
   const PretokenizerRule* rule = FindPretokenizerRule(name);
   if (rule == nullptr) {
-    return absl::UnimplementedError(absl::StrCat("tokenizer.ggml.pre is \"", name, "\", which is not known; known are ",
-                                                 absl::StrJoin(KnownPretokenizers(), ", ")));
+    return absl::UnimplementedError(absl::StrCat("tokenizer.ggml.pre is \"", name,
+                                                 "\", which is not known; the nearest of ", KnownPretokenizers().size(),
+                                                 " known names is \"", NearestName(name, KnownPretokenizers()), "\""));
   }
   std::unique_ptr<Pretokenizer> result(new Pretokenizer());
+  result->digits_from_the_right_ = rule->digits_from_the_right;
   result->ignore_merges_ = rule->ignore_merges;
   result->default_add_bos_ = rule->default_add_bos;
   for (const absl::string_view source : rule->patterns) {
@@ -99,9 +120,10 @@ std::vector<absl::string_view> Pretokenizer::Split(absl::string_view text) const
     if (valid > 0) {
       words.assign(1, text.substr(0, valid));
       for (const auto& pattern : patterns_) {
+        const bool threes = digits_from_the_right_ && pattern == patterns_.front();
         const MatchData data = pattern->NewMatchData();
         next.clear();
-        for (const absl::string_view word : words) pattern->Split(word, data.get(), &next);
+        for (const absl::string_view word : words) pattern->Split(word, threes, data.get(), &next);
         words.swap(next);
       }
       result.insert(result.end(), words.begin(), words.end());

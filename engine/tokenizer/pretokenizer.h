@@ -13,7 +13,7 @@ namespace tandem::engine {
 // Immutable after Create, hence thread-safe. Linear in the text for every known name.
 class Pretokenizer {
  public:
-  // Errors: kUnimplemented (unknown name; the message lists the known ones), kInternal (PCRE2 refused a pattern of
+  // Errors: kUnimplemented (unknown name; the message has the nearest known), kInternal (PCRE2 refused a pattern of
   // ours).
   static absl::StatusOr<std::unique_ptr<Pretokenizer>> Create(absl::string_view name);
   ~Pretokenizer();
@@ -35,6 +35,7 @@ class Pretokenizer {
   Pretokenizer();
 
   std::vector<std::unique_ptr<Pattern>> patterns_;  // applied in turn, each to the words that the ones before it left
+  bool digits_from_the_right_ = false;
   bool ignore_merges_ = false;
   bool default_add_bos_ = false;
 };

@@ -44,22 +44,28 @@ std::string Gpt2() {
   return absl::StrCat(kContractions, R"(| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|)", kSpaceBeforeWord);
 }
 
-// Llama 3 and Qwen 2 differ in how many digits make a word.
-std::string Llama3Like(absl::string_view digits) {
-  return absl::StrCat(kAnyCaseContractions, R"(|[^\r\n\p{L}\p{N}]?\p{L}+|)", digits,
-                      R"(| ?[^\p{White_Space}\p{L}\p{N}]+[\r\n]*|)", kLineBreaks, "|", kSpaceBeforeWord, "|", kSpace,
-                      "+");
+// Llama 3, Qwen 2 and their kin differ in how many digits make a word and in what counts as a letter.
+std::string Llama3Like(absl::string_view digits, absl::string_view letters = R"(\p{L})") {
+  return absl::StrCat(absl::StrCat(kAnyCaseContractions, R"(|[^\r\n\p{L}\p{N}]?[)", letters, "]+|", digits),
+                      absl::StrCat(R"(| ?[^\p{White_Space}\p{N})", letters, R"(]+[\r\n]*|)"), kLineBreaks, "|",
+                      kSpaceBeforeWord, "|", kSpace, "+");
 }
 
-// Words in which lower case follows upper case once. GPT-4o lets a contraction follow, Tekken does not.
-std::string CasedWords(absl::string_view suffix, absl::string_view digits) {
-  constexpr char kUpper[] = R"([\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])";
-  constexpr char kLower[] = R"([\p{Ll}\p{Lm}\p{Lo}\p{M}])";
+// Words in which lower case follows upper case once. `suffix`: what may follow a word; `line_signs`: what may follow
+// other signs, beside line breaks.
+std::string CasedWordsOf(absl::string_view upper, absl::string_view lower, absl::string_view suffix,
+                         absl::string_view digits, absl::string_view line_signs) {
   constexpr char kBefore[] = R"([^\r\n\p{L}\p{N}]?)";
-  return absl::StrCat(absl::StrCat(kBefore, kUpper, "*", kLower, "+", suffix, "|"),
-                      absl::StrCat(kBefore, kUpper, "+", kLower, "*", suffix, "|"), digits,
-                      R"(| ?[^\p{White_Space}\p{L}\p{N}]+[\r\n/]*|)", kLineBreaks, "|", kSpaceBeforeWord, "|", kSpace,
-                      "+");
+  return absl::StrCat(absl::StrCat(kBefore, upper, "*", lower, "+", suffix, "|"),
+                      absl::StrCat(kBefore, upper, "+", lower, "*", suffix, "|"), digits,
+                      absl::StrCat(R"(| ?[^\p{White_Space}\p{L}\p{N}]+[\r\n)", line_signs, "]*|"), kLineBreaks, "|",
+                      absl::StrCat(kSpaceBeforeWord, "|", kSpace, "+"));
+}
+
+// GPT-4o lets a contraction follow a word, Tekken does not.
+constexpr char kMaybeContraction[] = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?";
+std::string CasedWords(absl::string_view suffix, absl::string_view digits, absl::string_view line_signs) {
+  return CasedWordsOf(R"([\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])", R"([\p{Ll}\p{Lm}\p{Lo}\p{M}])", suffix, digits, line_signs);
 }
 
 std::vector<std::string> DeepseekLlm() {
@@ -74,54 +80,131 @@ std::vector<std::string> DeepseekCoder() {
   return {R"([\r\n])", absl::StrCat(kSpace, R"(?\p{L}+)"), absl::StrCat(kSpace, R"(?\p{P}+)"), kDeepseekHan, kDigit};
 }
 
-std::vector<std::string> Deepseek3() {
+// Words with the marks that belong to their letters, or with one ASCII sign in front.
+std::string MarkedWords(absl::string_view after_signs) {
   constexpr char kWords[] =
-      R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|)";
-  return {kUpToThreeDigits, kDeepseek3HanAndKana,
-          absl::StrCat(kWords, kLineBreaks, "|", kSpaceBeforeWord, "|", kSpace, "+")};
+      R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+)";
+  return absl::StrCat(kWords, after_signs, "|", kSpaceBeforeWord, "|", kSpace, "+");
 }
 
-std::map<absl::string_view, PretokenizerRule> MakeRules() {
-  const PretokenizerRule gpt2 = {{Gpt2()}};
-  const PretokenizerRule single_digits = {{kDigit, Gpt2()}};
-  const PretokenizerRule llama3_merging = {{Llama3Like(kUpToThreeDigits)}};
-  const PretokenizerRule llama3 = {llama3_merging.patterns, /*ignore_merges=*/true, /*default_add_bos=*/true};
-  const PretokenizerRule qwen2 = {{Llama3Like(kDigit)}};
-  const PretokenizerRule gpt4o = {{CasedWords(absl::StrCat("(?:", kAnyCaseContractions, ")?"), kUpToThreeDigits)}};
-  const PretokenizerRule tekken = {{CasedWords("", kDigit)}, /*ignore_merges=*/true, /*default_add_bos=*/true};
+std::vector<std::string> Deepseek3() {
+  return {kUpToThreeDigits, kDeepseek3HanAndKana, MarkedWords(absl::StrCat(R"([\r\n]*|)", kLineBreaks))};
+}
+
+std::vector<std::string> Spark25() {
+  return {kUpToThreeDigits, kDeepseek3HanAndKana, MarkedWords(R"(|[\r\n])"), kDigit};
+}
+
+std::vector<std::string> Afmoe() {
+  constexpr char kAsian[] =
+      R"([\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{F900}-\x{FAFF}\x{3040}-\x{30FF}\x{FF65}-\x{FF9F}\x{2F00}-\x{2FDF})"
+      R"(\x{0E40}-\x{0EFF}\x{1780}-\x{17FF}\x{1000}-\x{109F}\x{AA60}-\x{AA7F}\x{A9E0}-\x{A9FF}\x{AC00}-\x{D7AF})"
+      R"(\x{1100}-\x{11FF}]+)";
+  return {kDigits, kAsian, MarkedWords(absl::StrCat(R"([\r\n]*|)", kLineBreaks))};
+}
+
+std::vector<std::string> Youtu() {
+  return {R"([\x{AC00}-\x{D7A3}\x{3131}-\x{318E}]+|)"
+          R"([\x{FF01}\x{2026}\x{201C}\x{201D}\x{2018}\x{2019}\x{2014}\x{FF1A}\x{FF1B}\x{FF0C}\x{3001}-\x{303F})"
+          R"(\x{FE30}-\x{FE4F}]+|[\x{3105}-\x{312F}]+|[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)",
+          CasedWords(kMaybeContraction, kDigit, "/")};
+}
+
+// Kimi K2: words of Han apart from words with case.
+std::string KimiK2() {
+  constexpr char kUpper[] = R"([^\p{Ll}\p{N}\p{P}\p{S}\p{Z}\p{C}\p{Han}])";        // Lu Lt Lm Lo M, but no Han
+  constexpr char kLower[] = R"([^\p{Lu}\p{Lt}\p{N}\p{P}\p{S}\p{Z}\p{C}\p{Han}])";  // Ll Lm Lo M, but no Han
+  return absl::StrCat(R"(\p{Han}+|)", CasedWordsOf(kUpper, kLower, kMaybeContraction, kUpToThreeDigits, ""));
+}
+
+// White space is cut into runs of 512, 256 ... 4, and then 2 or 1. The second expression leaves every other word whole.
+std::vector<std::string> Jais2() {
+  return {Llama3Like(kUpToThreeDigits),
+          R"(\A(?:\p{White_Space}*[\r\n]+|\p{White_Space}*+\P{White_Space}(?s:.*))\z|\p{White_Space}{512}|)"
+          R"(\p{White_Space}{256}|\p{White_Space}{128}|\p{White_Space}{64}|\p{White_Space}{32}|\p{White_Space}{16}|)"
+          R"(\p{White_Space}{8}|\p{White_Space}{4}|\p{White_Space}{1,2})"};
+}
+
+// Image and sentinel tokens, single digits and signs, then GPT-2's words.
+std::vector<std::string> Chameleon() {
+  return {"<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", R"([\t\n]|    |  )", kDigit, R"([\p{P}!-/:-@\[-`{-~])", Gpt2()};
+}
+
+// EXAONE MoE: a word may hold single spaces before letters. Nothing follows it, so its repeats may be possessive, which
+// keeps PCRE2's stack small.
+std::string ExaoneMoe() {
+  return absl::StrCat(kAnyCaseContractions, R"(|[^\r\n\p{L}\p{N}]?\p{L}\p{M}*+(?: ?\p{L}\p{M}*+)*+|)", kDigit,
+                      R"(| ?[^\p{White_Space}\p{L}\p{N}]+[\r\n/]?|\p{White_Space}*[\r\n]|)", kSpaceBeforeWord, "|",
+                      kSpace, "+");
+}
+
+struct Named {
+  PretokenizerRule rule;
+  std::vector<absl::string_view> names;
+};
+
+std::vector<Named> NamedRules() {
+  const std::vector<std::string> llama3 = {Llama3Like(kUpToThreeDigits)};
+  const std::vector<std::string> gpt4o = {CasedWords(kMaybeContraction, kUpToThreeDigits, "/")};
+  constexpr char kNoSentenceSigns[] =
+      R"( ?[^(\p{White_Space}|.,!?\x{2026}\x{3002}\x{FF0C}\x{3001}\x{0964}\x{06D4}\x{060C})]+)";
+  constexpr char kSeedCoderSigns[] = R"(| ?[^\p{White_Space}\p{L}\p{N}\r\n]+|)";
   return {
-      {"gpt-2", gpt2},
-      {"phi-2", gpt2},
-      {"mpt", gpt2},
-      {"olmo", gpt2},
-      {"default", {{R"([\p{P}\$\+<=>\^~\|]+)", Gpt2(), kDigits, kThreeAsciiDigits}}},
-      {"falcon", {{R"([\p{P}\$\+<=>\^~\|`]+)", Gpt2(), kThreeAsciiDigits}}},
-      {"starcoder", single_digits},
-      {"refact", single_digits},
-      {"command-r", single_digits},
-      {"smollm", single_digits},
-      {"codeshell", single_digits},
-      {"llama-bpe", llama3},
-      {"llama3", llama3},
-      {"llama-v3", llama3},
-      {"dbrx", llama3_merging},
-      {"smaug-bpe", llama3_merging},
-      {"chatglm-bpe", llama3_merging},
-      {"glm4", llama3_merging},
-      {"qwen2", qwen2},
-      {"stablelm2", qwen2},
-      {"deepseek-r1-qwen", qwen2},
-      {"deepseek-llm", {DeepseekLlm()}},
-      {"deepseek-coder", {DeepseekCoder()}},
-      {"deepseek-v3", {Deepseek3()}},
-      {"gpt-4o", gpt4o},
-      {"llama4", gpt4o},
-      {"tekken", tekken},
+      {{.patterns = {R"([\p{P}\$\+<=>\^~\|]+)", Gpt2(), kDigits, kThreeAsciiDigits}}, {"default"}},
+      {{.patterns = {Gpt2()}},
+       {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4", "jina-es", "jina-de",
+        "jina-v1-en", "jina-v2-es", "jina-v2-de", "jina-v2-code", "roberta-bpe", "gigachat", "a.x-4.0", "mellum",
+        "modern-bert"}},
+      {{.patterns = {kDigit, Gpt2()}},
+       {"starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"}},
+      {{.patterns = {R"([\p{P}\$\+<=>\^~\|`]+)", Gpt2(), kThreeAsciiDigits}}, {"falcon"}},
+      {{.patterns = llama3, .ignore_merges = true, .default_add_bos = true},
+       {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"}},
+      {{.patterns = llama3}, {"dbrx", "smaug-bpe", "chatglm-bpe", "glm4"}},
+      {{.patterns = {kUpToThreeDigits, Llama3Like(kDigits)}, .ignore_merges = true}, {"minicpm5"}},
+      {{.patterns = {Llama3Like(kDigit)}},
+       {"qwen2", "stablelm2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "hunyuan", "grok-2", "solar-open"}},
+      {{.patterns = {Llama3Like(kDigit, R"(\p{L}\p{M})")}}, {"qwen35"}},
+      {{.patterns = {R"([^\n]+|\n+)", Llama3Like(kDigit)}}, {"laguna"}},
+      {{.patterns = {absl::StrCat(R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\p{White_Space}\p{L}\p{N}]+[\r\n]*|)",
+                                  kLineBreaks, "|", kSpaceBeforeWord, "|", kSpace, "+")}},
+       {"ufakzeka"}},
+      {{.patterns = {absl::StrCat(kAnyCaseContractions, R"(|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N})", kSeedCoderSigns,
+                                  kLineBreaks, "|", kSpaceBeforeWord, "|", kSpace, "+")}},
+       {"seed-coder"}},
+      {{.patterns = {absl::StrCat("'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])",
+                                  R"(|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\p{White_Space}\p{L}\p{N}]++[\r\n]*|)",
+                                  R"(\p{White_Space}*[\r\n]|)", kSpaceBeforeWord, "|", kSpace, "+")}},
+       {"bailingmoe", "bailingmoe2", "llada-moe"}},
+      {{.patterns = {ExaoneMoe()}}, {"exaone-moe"}},
+      {{.patterns = Jais2()}, {"jais-2"}},
+      {{.patterns = DeepseekLlm()}, {"deepseek-llm"}},
+      {{.patterns = DeepseekCoder()}, {"deepseek-coder"}},
+      {{.patterns = Deepseek3()}, {"deepseek-v3", "hunyuan-dense", "hy_v4", "joyai-llm"}},
+      {{.patterns = Spark25()}, {"spark2_5"}},
+      {{.patterns = gpt4o}, {"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}},
+      {{.patterns = gpt4o, .ignore_merges = true}, {"granite-embed-multi-97m"}},
+      {{.patterns = {CasedWords("", kDigit, "/")}, .ignore_merges = true, .default_add_bos = true}, {"tekken"}},
+      {{.patterns = Youtu(), .ignore_merges = true}, {"youtu"}},
+      {{.patterns = {KimiK2()}}, {"kimi-k2"}},
+      {{.patterns = Chameleon(), .default_add_bos = true}, {"chameleon"}},
+      {{.patterns = {kNoSentenceSigns}}, {"poro-chat", "bloom", "gpt3-finnish"}},
+      {{.patterns = {kNoSentenceSigns, kDigit}}, {"viking"}},
+      {{.patterns = {kDigits}, .digits_from_the_right = true}, {"superbpe"}},
+      {{.patterns = Afmoe(), .digits_from_the_right = true}, {"afmoe"}},
+      // Digits up to the end of a word; the look-behind spares the search inside of a run.
+      {{.patterns = {R"((?<!\d)\d++\b)", gpt4o[0]}, .digits_from_the_right = true}, {"tiny_aya", "cohere2moe"}},
   };
 }
 
 const std::map<absl::string_view, PretokenizerRule>& Rules() {
-  static const auto* const rules = new std::map<absl::string_view, PretokenizerRule>(MakeRules());
+  static const auto* const rules = [] {
+    auto* const by_name = new std::map<absl::string_view, PretokenizerRule>;
+    for (const Named& named : NamedRules()) {
+      for (const absl::string_view name : named.names) by_name->try_emplace(name, named.rule);
+    }
+    return by_name;
+  }();
   return *rules;
 }
 

@@ -9,7 +9,8 @@
 namespace tandem::engine {
 
 struct PretokenizerRule {
-  std::vector<std::string> patterns;  // PCRE2 syntax, UTF and UCP; applied one after the other
+  std::vector<std::string> patterns;   // PCRE2 syntax, UTF and UCP; applied one after the other
+  bool digits_from_the_right = false;  // what patterns[0] matches is cut into threes from its end: 12|345|678
   bool ignore_merges = false;
   bool default_add_bos = false;
 };

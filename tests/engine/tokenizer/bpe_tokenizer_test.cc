@@ -122,9 +122,10 @@ TEST(BpeTokenizerTest, BadMergesAreInvalid) {
 }
 
 TEST(BpeTokenizerTest, AnUnknownPretokenizerIsUnimplementedAndNamed) {
-  const auto tokenizer = Bpe("novel-bpe").Build();
+  const auto tokenizer = Bpe("lama-bpe").Build();
   EXPECT_EQ(tokenizer.status().code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(std::string(tokenizer.status().message()), HasSubstr("\"novel-bpe\""));
+  EXPECT_THAT(std::string(tokenizer.status().message()), HasSubstr("\"lama-bpe\""));
+  EXPECT_THAT(std::string(tokenizer.status().message()), HasSubstr("\"llama-bpe\""));
 }
 
 TEST(BundledModelTest, RoundTripsTextAndBytes) {
