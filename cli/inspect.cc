@@ -44,8 +44,9 @@ void PrintSizes(const engine::GgufFile& file) {
 
 absl::Status Run(const Flags& flags) {
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<engine::GgufFile> file, engine::GgufFile::Open(flags.path));
+  TANDEM_ASSIGN_OR_RETURN(const std::string fingerprint, file->Fingerprint());
   std::printf("%s: GGUF version %u, %s, alignment %u, fingerprint %s\n\nmetadata\n", flags.path.c_str(),
-              file->version(), FormatBytes(file->file_bytes()).c_str(), file->alignment(), file->Fingerprint().c_str());
+              file->version(), FormatBytes(file->file_bytes()).c_str(), file->alignment(), fingerprint.c_str());
   for (const auto& [key, value] : file->metadata()) {
     std::printf("  %-44s %s\n", std::string(key).c_str(), engine::FormatValue(value).c_str());
   }

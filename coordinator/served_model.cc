@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "engine/base/status_macros.h"
 
 namespace tandem::coordinator {
 namespace {
@@ -23,9 +24,7 @@ std::string NameOf(const std::string& path) {
 absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Open(const std::string& path) {
   auto model = std::unique_ptr<ServedModel>(new ServedModel);
   model->name_ = NameOf(path);
-  auto file = engine::GgufFile::Open(path);
-  if (!file.ok()) return InFile(path, file.status());
-  model->file_ = *std::move(file);
+  TANDEM_ASSIGN_OR_RETURN(model->file_, engine::GgufFile::Open(path));
   auto spec = engine::ReadModelSpec(*model->file_);
   if (!spec.ok()) return InFile(path, spec.status());
   model->spec_ = *std::move(spec);
@@ -36,7 +35,9 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Open(const std::string
     return InFile(path, absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", model->tokenizer_->vocab_size(),
                                                                 " tokens, the embedding ", model->spec_.vocab)));
   }
-  model->fingerprint_ = model->file_->Fingerprint();
+  auto fingerprint = model->file_->Fingerprint();
+  if (!fingerprint.ok()) return InFile(path, fingerprint.status());
+  model->fingerprint_ = *std::move(fingerprint);
 
   auto source = model->file_->GetString("tokenizer.chat_template");
   if (!source.ok()) {

@@ -3,7 +3,6 @@
 #include <xxhash.h>
 
 #include <cstring>
-#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -78,24 +77,17 @@ RemoteTensorSource::~RemoteTensorSource() {
   reader_->Finish();
 }
 
-absl::StatusOr<engine::TensorData> RemoteTensorSource::Read(const engine::GgufTensor& tensor) {
+absl::StatusOr<std::span<const std::byte>> RemoteTensorSource::Read(const engine::GgufTensor& tensor) {
   if (next_ >= tensors_.size() || tensors_[next_] != tensor.name) {
     return absl::InternalError(absl::StrCat("tensor ", tensor.name, " was asked for out of turn"));
   }
-  engine::TensorData data;
-  try {
-    data.owned.resize(tensor.bytes);
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError(absl::StrCat("no memory for tensor ", tensor.name, ": ", tensor.bytes,
-                                                     " bytes wanted; give this worker fewer layers"));
-  }
-  TANDEM_RETURN_IF_ERROR(ReadBytes(tensor, data.owned));
+  TANDEM_ASSIGN_OR_RETURN(const std::span<std::byte> bytes, buffer_.For(tensor));
+  TANDEM_RETURN_IF_ERROR(ReadBytes(tensor, bytes));
   ++next_;
-  data.bytes = data.owned;
-  return data;
+  return bytes;
 }
 
-absl::Status RemoteTensorSource::ReadBytes(const engine::GgufTensor& tensor, std::vector<std::byte>& bytes) {
+absl::Status RemoteTensorSource::ReadBytes(const engine::GgufTensor& tensor, std::span<std::byte> bytes) {
   const auto lost = [&](const auto&... what) {
     return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": ", what...));
   };

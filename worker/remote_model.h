@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,10 +40,10 @@ class RemoteTensorSource : public engine::TensorSource {
 
   // Errors: kDataLoss (the stream is not what was asked for, or a checksum is wrong; names the tensor), kInternal
   // (`tensor` is not the next of `tensors`), kResourceExhausted (no memory), those of the call.
-  absl::StatusOr<engine::TensorData> Read(const engine::GgufTensor& tensor) override;
+  absl::StatusOr<std::span<const std::byte>> Read(const engine::GgufTensor& tensor) override;
 
  private:
-  absl::Status ReadBytes(const engine::GgufTensor& tensor, std::vector<std::byte>& bytes);
+  absl::Status ReadBytes(const engine::GgufTensor& tensor, std::span<std::byte> bytes);
   // Why the stream ended before the tensor did.
   absl::Status StreamEnded(const engine::GgufTensor& tensor, uint64_t bytes);
 
@@ -51,6 +52,7 @@ class RemoteTensorSource : public engine::TensorSource {
   const OnBytes on_bytes_;
   const LoadCancel::Watch watch_;
   std::unique_ptr<grpc::ClientReaderInterface<v1::TensorChunk>> reader_;
+  engine::TensorBuffer buffer_;
   size_t next_ = 0;  // index into tensors_
   bool finished_ = false;
 };

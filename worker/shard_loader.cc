@@ -89,7 +89,11 @@ std::unique_ptr<engine::GgufFile> FindLocalModel(const std::vector<std::string>&
       spdlog::warn("passed over: {}", std::string(file.status().message()));
       continue;
     }
-    if ((*file)->file_bytes() == model.file_bytes() && (*file)->Fingerprint() == model.fingerprint()) {
+    if ((*file)->file_bytes() != model.file_bytes()) continue;
+    const absl::StatusOr<std::string> fingerprint = (*file)->Fingerprint();
+    if (!fingerprint.ok()) {
+      spdlog::warn("passed over: {}: {}", path, std::string(fingerprint.status().message()));
+    } else if (*fingerprint == model.fingerprint()) {
       return *std::move(file);
     }
   }

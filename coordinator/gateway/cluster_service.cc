@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -10,12 +12,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/gateway/join_stream.h"
+#include "engine/base/status_macros.h"
 #include "proto/support/status_convert.h"
 
 namespace tandem::coordinator {
 namespace {
 
-constexpr size_t kChunkBytes = size_t{1} << 20;
+constexpr uint64_t kChunkBytes = uint64_t{1} << 20;
 
 // Ends a streaming call at once. Deletes itself.
 template <typename Response>
@@ -29,8 +32,8 @@ class Refusal : public grpc::ServerWriteReactor<Response> {
 template <typename Response>
 class ChunkStream : public grpc::ServerWriteReactor<Response> {
  public:
-  // Fills the next chunk; false: there are no more.
-  using Fill = std::function<bool(Response* chunk)>;
+  // Fills the next chunk; false: there are no more. An error ends the call.
+  using Fill = std::function<absl::StatusOr<bool>(Response* chunk)>;
   ChunkStream(SerialExecutor& reader, Fill fill) : reader_(reader), fill_(std::move(fill)) {}
 
   void Start() { Next(); }
@@ -46,10 +49,11 @@ class ChunkStream : public grpc::ServerWriteReactor<Response> {
  private:
   void Next() {
     const bool posted = reader_.Post([this] {
-      if (fill_(&chunk_)) {
+      const absl::StatusOr<bool> filled = fill_(&chunk_);
+      if (filled.ok() && *filled) {
         this->StartWrite(&chunk_);
       } else {
-        this->Finish(grpc::Status::OK);
+        this->Finish(proto_support::ToGrpc(filled.status()));
       }
     });
     if (!posted) this->Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the coordinator is stopping"));
@@ -72,17 +76,18 @@ class TensorReader {
   TensorReader(const engine::GgufFile& file, std::vector<const engine::GgufTensor*> tensors)
       : file_(file), tensors_(std::move(tensors)) {}
 
-  bool Fill(v1::TensorChunk* chunk) {
+  absl::StatusOr<bool> Fill(v1::TensorChunk* chunk) {
     if (tensor_ == tensors_.size()) return false;
     if (offset_ == 0) XXH3_64bits_reset(hash_.get());
-    const auto bytes = file_.Data(*tensors_[tensor_]);
-    const auto part = bytes.subspan(offset_, std::min(kChunkBytes, bytes.size() - offset_));
+    const engine::GgufTensor& tensor = *tensors_[tensor_];
+    std::string& part = *chunk->mutable_data();
+    part.resize(std::min(kChunkBytes, tensor.bytes - offset_));
+    TANDEM_RETURN_IF_ERROR(file_.Read(tensor, offset_, std::as_writable_bytes(std::span(part.data(), part.size()))));
     XXH3_64bits_update(hash_.get(), part.data(), part.size());
     chunk->set_tensor(static_cast<uint32_t>(tensor_));
-    chunk->set_data(part.data(), part.size());
     chunk->clear_checksum();
     offset_ += part.size();
-    if (offset_ == bytes.size()) {
+    if (offset_ == tensor.bytes) {
       chunk->set_checksum(XXH3_64bits_digest(hash_.get()));
       ++tensor_;
       offset_ = 0;
@@ -94,7 +99,7 @@ class TensorReader {
   const engine::GgufFile& file_;
   const std::vector<const engine::GgufTensor*> tensors_;
   size_t tensor_ = 0;
-  size_t offset_ = 0;  // in its bytes
+  uint64_t offset_ = 0;  // in its bytes
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash_{XXH3_createState(), XXH3_freeState};
 };
 
@@ -114,7 +119,7 @@ grpc::ServerWriteReactor<v1::FileChunk>* ClusterService::FetchHeader(grpc::Callb
   }
   auto fill = [header = model_.file().header()](v1::FileChunk* chunk) mutable {
     if (header.empty()) return false;
-    const auto part = header.first(std::min(kChunkBytes, header.size()));
+    const auto part = header.first(std::min<uint64_t>(kChunkBytes, header.size()));
     chunk->set_data(part.data(), part.size());
     header = header.subspan(part.size());
     return true;

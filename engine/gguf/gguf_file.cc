@@ -1,47 +1,30 @@
 #include "engine/gguf/gguf_file.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <type_traits>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/gguf/gguf_parser.h"
+#include "engine/gguf/gguf_text.h"
+#include "engine/gguf/input_file.h"
 
 namespace tandem::engine {
 namespace {
 
 constexpr uint64_t kFingerprintBytesPerTensor = 4096;
 
-absl::Status SystemError(const std::string& path, absl::string_view action, int error) {
-  const std::string message = absl::StrCat(path, ": cannot ", action, ": ", std::strerror(error));
-  if (error == ENOENT || error == ENOTDIR) return absl::NotFoundError(message);
-  if (error == EACCES || error == EPERM) return absl::PermissionDeniedError(message);
-  return absl::UnavailableError(message);
+// Errors of the file system name the file already.
+absl::Status InFile(const std::string& path, const absl::Status& status) {
+  if (absl::StartsWith(status.message(), path)) return status;
+  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
 }
-
-// An open file descriptor, closed at the end of its scope.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
 
 absl::Status WrongType(absl::string_view key, absl::string_view wanted) {
   return absl::InvalidArgumentError(absl::StrCat("metadata key '", key, "' must be ", wanted));
@@ -105,31 +88,18 @@ absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::ParseHeader(std::vector<std:
 }
 
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path) {
-  // Without O_NONBLOCK, opening a named pipe would wait for its writer.
-  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.get() < 0) return SystemError(path, "open", errno);
-  struct stat info;
-  if (fstat(file.get(), &info) != 0) return SystemError(path, "stat", errno);
-  if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": is ", S_ISDIR(info.st_mode) ? "a directory" : "not a regular file", ", not a GGUF file"));
-  }
-  if (info.st_size == 0) return absl::InvalidArgumentError(absl::StrCat(path, ": the file is empty"));
-  const size_t size = static_cast<size_t>(info.st_size);
-  void* mapping = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
-  if (mapping == MAP_FAILED) return SystemError(path, "map", errno);
-  absl::StatusOr<std::unique_ptr<GgufFile>> parsed = Parse({static_cast<const std::byte*>(mapping), size});
-  if (!parsed.ok()) {
-    munmap(mapping, size);
-    return absl::Status(parsed.status().code(), absl::StrCat(path, ": ", parsed.status().message()));
-  }
-  (*parsed)->mapping_ = mapping;
-  return parsed;
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<InputFile> input, InputFile::Open(path));
+  // Alignment may push the header's end beyond the limit of what is parsed.
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<FilePrefix> prefix,
+                          FilePrefix::Create(*input, GgufParser::kMaxHeaderBytes + GgufParser::kMaxAlignment));
+  absl::StatusOr<std::unique_ptr<GgufFile>> file = GgufParser::Parse(std::move(prefix), input->size());
+  if (!file.ok()) return InFile(path, file.status());
+  (*file)->input_ = std::move(input);
+  return file;
 }
 
-GgufFile::~GgufFile() {
-  if (mapping_ != nullptr) munmap(mapping_, bytes_.size());
-}
+GgufFile::GgufFile() = default;
+GgufFile::~GgufFile() = default;
 
 const GgufValue* GgufFile::Find(absl::string_view key) const {
   const auto it = metadata_index_.find(key);
@@ -203,16 +173,45 @@ const GgufTensor* GgufFile::FindTensor(absl::string_view name) const {
   return it == tensor_index_.end() ? nullptr : &tensors_[it->second];
 }
 
-std::string GgufFile::Fingerprint() const {
-  if (!has_data()) return "";
+absl::Status GgufFile::Read(const GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) const {
+  absl::Status status;
+  if (out.size() > tensor.bytes || offset > tensor.bytes - out.size()) {
+    status = absl::OutOfRangeError(absl::StrCat("has ", tensor.bytes, " bytes, not ", out.size(), " at byte ", offset));
+  } else if (!has_data()) {
+    status = absl::FailedPreconditionError("only the header of the file is at hand");
+  } else if (input_ != nullptr) {
+    status = input_->ReadAt(tensor.offset + offset, out);
+  } else if (!out.empty()) {
+    std::memcpy(out.data(), bytes_.data() + tensor.offset + offset, out.size());
+  }
+  if (status.ok()) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat("tensor ", Displayable(tensor.name, kMaxShownName), ": ", status.message()));
+}
+
+absl::StatusOr<std::vector<std::byte>> GgufFile::ReadAll(const GgufTensor& tensor) const {
+  std::vector<std::byte> bytes;
+  try {
+    bytes.resize(tensor.bytes);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory for tensor ", Displayable(tensor.name, kMaxShownName),
+                                                     ": ", tensor.bytes, " bytes wanted"));
+  }
+  TANDEM_RETURN_IF_ERROR(Read(tensor, 0, bytes));
+  return bytes;
+}
+
+absl::StatusOr<std::string> GgufFile::Fingerprint() const {
   // XXH3_createState can fail only for want of memory, as any other allocation here.
   const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), XXH3_freeState);
   XXH3_128bits_reset(state.get());
   XXH3_128bits_update(state.get(), bytes_.data(), data_offset_);
   const uint64_t size = file_bytes();
   XXH3_128bits_update(state.get(), &size, sizeof(size));
+  std::byte buffer[kFingerprintBytesPerTensor];
   for (const GgufTensor& tensor : tensors_) {
-    const auto start = Data(tensor).first(std::min(tensor.bytes, kFingerprintBytesPerTensor));
+    const auto start = std::span(buffer).first(std::min(tensor.bytes, kFingerprintBytesPerTensor));
+    TANDEM_RETURN_IF_ERROR(Read(tensor, 0, start));
     XXH3_128bits_update(state.get(), start.data(), start.size());
   }
   XXH128_canonical_t canonical;

@@ -27,7 +27,7 @@
 namespace tandem::engine {
 
 // Metadata array: elements of one scalar type, or strings. Nested arrays are refused (no known file has them).
-// Views point into the file's mapping and live as long as the GgufFile.
+// Views point into the header and live as long as the GgufFile.
 using GgufArray =
     std::variant<std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>, std::vector<int16_t>,
                  std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>, std::vector<bool>,
@@ -46,19 +46,21 @@ struct GgufTensor {
   uint64_t rows() const;  // product of all dims but the first; 1 for a vector
 };
 
-// A parsed file. Ownership: owns its mapping (Open) or borrows the caller's bytes (Parse). Immutable, hence
-// thread-safe.
+class FilePrefix;
+class InputFile;
+
+// A parsed file. Ownership: owns its header and keeps the file open (Open), or borrows the caller's bytes (Parse).
+// Immutable, hence thread-safe.
 class GgufFile {
  public:
-  // Maps `path`, a regular file, read-only; it must not shrink while the result lives (a read of a missing page raises
-  // SIGBUS). Errors: kNotFound, kPermissionDenied, kUnavailable (another system error), kInvalidArgument (not a GGUF
-  // file, truncated or inconsistent, or a header above 256 MiB: the message names the field and its file offset),
-  // kUnimplemented (version or big-endian).
+  // Opens `path`, a regular file, and reads its header. Errors: kNotFound, kPermissionDenied, kUnavailable (another
+  // system error), kInvalidArgument (not a GGUF file, truncated or inconsistent, or a header above 256 MiB: the message
+  // names the field and its file offset), kUnimplemented (version or big-endian).
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path);
   // The same over bytes in memory, which must outlive the result.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes);
   // A file of `file_bytes` of which only header() is at hand, as a worker gets it from the coordinator. Checked like a
-  // whole file, tensor offsets against `file_bytes`. has_data() is false: Data() gives nothing, Fingerprint() "".
+  // whole file, tensor offsets against `file_bytes`. has_data() is false: there is nothing to read.
   // Errors: those of Parse; kInvalidArgument (`header` ends before or after the data section's begin).
   static absl::StatusOr<std::unique_ptr<GgufFile>> ParseHeader(std::vector<std::byte> header, uint64_t file_bytes);
   ~GgufFile();
@@ -68,7 +70,7 @@ class GgufFile {
   uint32_t version() const { return version_; }
   uint32_t alignment() const { return alignment_; }
   uint64_t file_bytes() const { return file_bytes_; }
-  bool has_data() const { return bytes_.size() == file_bytes_; }
+  bool has_data() const { return input_ != nullptr || bytes_.size() == file_bytes_; }
   // Bytes before the data section: everything that describes the model.
   std::span<const std::byte> header() const { return bytes_.first(data_offset_); }
 
@@ -91,24 +93,27 @@ class GgufFile {
 
   std::span<const GgufTensor> tensors() const { return tensors_; }
   const GgufTensor* FindTensor(absl::string_view name) const;  // null if absent
-  // The tensor's bytes in the mapping (page faults read the disk). `tensor` must belong to this file.
-  std::span<const std::byte> Data(const GgufTensor& tensor) const {
-    return has_data() ? bytes_.subspan(tensor.offset, tensor.bytes) : std::span<const std::byte>();
-  }
+  // Fills `out` with bytes of `tensor` from `offset` on; `tensor` must belong to this file and hold them. Errors:
+  // kDataLoss (the file has shrunk since it was opened), kUnavailable (the disk), kFailedPrecondition (no has_data());
+  // each names the tensor.
+  absl::Status Read(const GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) const;
+  // All of the tensor. Errors: those of Read; kResourceExhausted (no memory for it).
+  absl::StatusOr<std::vector<std::byte>> ReadAll(const GgufTensor& tensor) const;
 
   // Identity of the model, as 32 hex digits: XXH3-128 over the header, the file size and the first 4 KiB of every
   // tensor. Reads little, so it is quick on a 40 GB file; it tells two files apart, it does not prove integrity
-  // (checksums on the wire do that).
-  std::string Fingerprint() const;
+  // (checksums on the wire do that). Errors: those of Read.
+  absl::StatusOr<std::string> Fingerprint() const;
 
  private:
   friend class GgufParser;
-  GgufFile() = default;
+  GgufFile();
 
-  std::span<const std::byte> bytes_;  // the whole file, or its header alone
+  std::span<const std::byte> bytes_;  // the whole file, or at least its header
   uint64_t file_bytes_ = 0;
-  std::vector<std::byte> owned_;  // what bytes_ views after ParseHeader
-  void* mapping_ = nullptr;       // munmap'ed by the destructor; null when bytes are borrowed
+  std::vector<std::byte> owned_;        // what bytes_ views after ParseHeader
+  std::unique_ptr<FilePrefix> prefix_;  // what bytes_ views after Open
+  std::unique_ptr<InputFile> input_;    // after Open: where tensors are read from
   uint32_t version_ = 0;
   uint32_t alignment_ = 32;
   uint64_t data_offset_ = 0;

@@ -19,12 +19,8 @@ constexpr uint32_t kOldestVersion = 2;
 constexpr uint32_t kNewestVersion = 3;
 constexpr absl::string_view kAlignmentKey = "general.alignment";
 constexpr uint32_t kMinAlignment = 8;
-constexpr uint32_t kMaxAlignment = 1u << 20;
 constexpr uint32_t kMaxDims = 4;
 constexpr uint64_t kMaxKeyBytes = 65535;  // the format's own limit
-// Headers of real models have up to some 30 MiB, most of it vocabulary. The limit keeps a wrong count in a file of many
-// gigabytes from being believed because that many bytes do follow.
-constexpr uint64_t kMaxHeaderBytes = uint64_t{256} << 20;
 // Entries for which room is made before they are read; beyond that, vectors grow with what is really there.
 constexpr uint64_t kMaxReserve = 65536;
 
@@ -52,19 +48,32 @@ enum ValueType : uint32_t {
 
 }  // namespace
 
-GgufParser::GgufParser(std::span<const std::byte> bytes, uint64_t file_bytes)
-    : cursor_(bytes.first(std::min<uint64_t>(bytes.size(), kMaxHeaderBytes))), file_(new GgufFile()) {
+GgufParser::GgufParser(std::span<const std::byte> bytes, uint64_t file_bytes, FilePrefix* prefix)
+    : cursor_(bytes.first(std::min<uint64_t>(bytes.size(), kMaxHeaderBytes)), prefix), file_(new GgufFile()) {
   file_->bytes_ = bytes;
   file_->file_bytes_ = file_bytes;
 }
 
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufParser::Run() {
+  TANDEM_RETURN_IF_ERROR(ReadPreamble());
+  TANDEM_RETURN_IF_ERROR(ReadMetadata());
+  TANDEM_RETURN_IF_ERROR(ReadTensorInfos());
+  TANDEM_RETURN_IF_ERROR(PlaceTensors());
+  return std::move(file_);
+}
+
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufParser::Parse(std::span<const std::byte> bytes, uint64_t file_bytes) {
-  GgufParser parser(bytes, file_bytes);
-  TANDEM_RETURN_IF_ERROR(parser.ReadPreamble());
-  TANDEM_RETURN_IF_ERROR(parser.ReadMetadata());
-  TANDEM_RETURN_IF_ERROR(parser.ReadTensorInfos());
-  TANDEM_RETURN_IF_ERROR(parser.PlaceTensors());
-  return std::move(parser.file_);
+  return GgufParser(bytes, file_bytes, nullptr).Run();
+}
+
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufParser::Parse(std::unique_ptr<FilePrefix> prefix, uint64_t file_bytes) {
+  absl::StatusOr<std::unique_ptr<GgufFile>> file = GgufParser(prefix->bytes(), file_bytes, prefix.get()).Run();
+  // The padding before the data section is part of the header, though nothing reads it.
+  if (file.ok()) prefix->Fill((*file)->data_offset_);
+  // A read that failed looks to the parser like the end of the bytes; this is the true reason.
+  if (!prefix->status().ok()) return prefix->status();
+  if (file.ok()) (*file)->prefix_ = std::move(prefix);
+  return file;
 }
 
 absl::Status GgufParser::Invalid(uint64_t offset, absl::string_view problem) const {
@@ -276,7 +285,7 @@ template <typename T>
 absl::StatusOr<GgufArray> GgufParser::ReadNumbers(uint64_t count, uint64_t count_at) {
   if (count > cursor_.remaining() / sizeof(T)) return CountTooLarge(count_at, "array length", count);
   absl::string_view raw;
-  cursor_.ReadBytes(count * sizeof(T), &raw);
+  if (!cursor_.ReadBytes(count * sizeof(T), &raw)) return CountTooLarge(count_at, "array length", count);
   std::vector<T> values(count);
   if (count > 0) std::memcpy(values.data(), raw.data(), raw.size());
   return GgufArray(std::move(values));

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/gguf/gguf_file.h"
+#include "engine/gguf/input_file.h"
 
 namespace tandem::engine {
 
@@ -22,14 +23,15 @@ namespace tandem::engine {
 // leaves the position where it was.
 class ByteCursor {
  public:
-  explicit ByteCursor(std::span<const std::byte> bytes) : bytes_(bytes) {}
+  // `prefix`, if not null, is what fills `bytes` as far as they are read; a read that it cannot fill returns false too.
+  ByteCursor(std::span<const std::byte> bytes, FilePrefix* prefix) : bytes_(bytes), prefix_(prefix) {}
 
   uint64_t position() const { return position_; }
   uint64_t remaining() const { return bytes_.size() - position_; }
 
   template <typename T>
   bool Read(T* out) {
-    if (remaining() < sizeof(T)) return false;
+    if (!Available(sizeof(T))) return false;
     std::memcpy(out, bytes_.data() + position_, sizeof(T));
     position_ += sizeof(T);
     return true;
@@ -37,25 +39,39 @@ class ByteCursor {
 
   // A view of the next `length` bytes.
   bool ReadBytes(uint64_t length, absl::string_view* out) {
-    if (remaining() < length) return false;
+    if (!Available(length)) return false;
     *out = absl::string_view(reinterpret_cast<const char*>(bytes_.data() + position_), length);
     position_ += length;
     return true;
   }
 
  private:
+  bool Available(uint64_t count) {
+    return remaining() >= count && (prefix_ == nullptr || prefix_->Fill(position_ + count));
+  }
+
   std::span<const std::byte> bytes_;
+  FilePrefix* prefix_;
   uint64_t position_ = 0;
 };
 
 // One parse of one file. Errors: those of GgufFile::Parse.
 class GgufParser {
  public:
+  // Headers of real models have up to some 30 MiB, most of it vocabulary. The limit keeps a wrong count in a file of
+  // many gigabytes from being believed because that many bytes do follow.
+  static constexpr uint64_t kMaxHeaderBytes = uint64_t{256} << 20;
+  static constexpr uint32_t kMaxAlignment = 1u << 20;
+
   // `bytes` are the first of a file of `file_bytes`: all of it, or at least its header.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes, uint64_t file_bytes);
+  // The same over a file's first bytes, which are read as far as needed; the result owns them. Errors: those of the
+  // file too.
+  static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::unique_ptr<FilePrefix> prefix, uint64_t file_bytes);
 
  private:
-  GgufParser(std::span<const std::byte> bytes, uint64_t file_bytes);
+  GgufParser(std::span<const std::byte> bytes, uint64_t file_bytes, FilePrefix* prefix);
+  absl::StatusOr<std::unique_ptr<GgufFile>> Run();
 
   // The steps, in file order.
   absl::Status ReadPreamble();

@@ -3,36 +3,44 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <span>
-#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/gguf/gguf_file.h"
 
 namespace tandem::engine {
 
-// Bytes of one tensor in file format, always in `bytes`: a view into memory that outlives the source, or into `owned`.
-// Movable; a copy would still view the original's bytes.
-struct TensorData {
-  std::span<const std::byte> bytes;
-  std::vector<std::byte> owned;  // empty for a view of other memory
+// Memory for one tensor at a time. It grows to the largest one and is not cleared in between. Thread-compatible.
+class TensorBuffer {
+ public:
+  // `tensor.bytes` bytes with any contents, until the next call. Errors: kResourceExhausted (names tensor and bytes).
+  absl::StatusOr<std::span<std::byte>> For(const GgufTensor& tensor);
+
+ private:
+  std::unique_ptr<std::byte[]> bytes_;
+  uint64_t size_ = 0;
 };
 
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
-  // Called by one thread, once per tensor that the stage needs. Errors: any; the load stops and returns it.
-  virtual absl::StatusOr<TensorData> Read(const GgufTensor& tensor) = 0;
+  // Bytes of one tensor in file format; they stay until the next call. Called by one thread, once per tensor that the
+  // stage needs. Errors: any; the load stops and returns it.
+  virtual absl::StatusOr<std::span<const std::byte>> Read(const GgufTensor& tensor) = 0;
 };
 
-// Reads from a mapped file, which must outlive the source.
+// Reads from an open file, which must outlive the source. Errors: those of GgufFile::Read and TensorBuffer.
 class FileTensorSource : public TensorSource {
  public:
   explicit FileTensorSource(const GgufFile& file) : file_(file) {}
-  absl::StatusOr<TensorData> Read(const GgufTensor& tensor) override { return TensorData{file_.Data(tensor), {}}; }
+  absl::StatusOr<std::span<const std::byte>> Read(const GgufTensor& tensor) override;
 
  private:
   const GgufFile& file_;
+  TensorBuffer buffer_;
 };
 
 }  // namespace tandem::engine

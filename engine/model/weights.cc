@@ -26,12 +26,12 @@ class Loader {
       return absl::CancelledError(absl::StrFormat("loading was cancelled before tensor %s", name));
     }
     const GgufTensor& tensor = *file_.FindTensor(name);
-    TANDEM_ASSIGN_OR_RETURN(const TensorData data, source_.Read(tensor));
-    if (data.bytes.size() != tensor.bytes) {
+    TANDEM_ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, source_.Read(tensor));
+    if (bytes.size() != tensor.bytes) {
       return absl::InvalidArgumentError(
-          absl::StrFormat("tensor %s came with %d bytes, its header says %d", name, data.bytes.size(), tensor.bytes));
+          absl::StrFormat("tensor %s came with %d bytes, its header says %d", name, bytes.size(), tensor.bytes));
     }
-    TANDEM_RETURN_IF_ERROR(use(tensor, data.bytes));
+    TANDEM_RETURN_IF_ERROR(use(tensor, bytes));
     bytes_done_ += tensor.bytes;
     if (progress_) progress_(bytes_done_, bytes_total_);
     return absl::OkStatus();

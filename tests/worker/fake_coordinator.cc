@@ -56,7 +56,7 @@ v1::ModelRef FakeCoordinator::model() {
   absl::MutexLock lock(&mu_);
   v1::ModelRef model;
   model.set_name("tiny");
-  model.set_fingerprint(file_->Fingerprint());
+  model.set_fingerprint(*file_->Fingerprint());
   model.set_file_bytes(file_->file_bytes());
   model.set_header_bytes(file_->header().size());
   return model;
@@ -153,7 +153,7 @@ grpc::Status FakeCoordinator::FetchTensors(grpc::ServerContext*, const v1::Fetch
       absl::MutexLock lock(&mu_);
       const engine::GgufTensor* tensor = file_->FindTensor(request->tensors(i));
       if (tensor == nullptr) return grpc::Status(grpc::StatusCode::NOT_FOUND, request->tensors(i));
-      data = AsString(file_->Data(*tensor));
+      data = AsString(*file_->ReadAll(*tensor));
       fetched_.push_back(request->tensors(i));
     }
     for (size_t begin = 0; begin < data.size(); begin += kChunkBytes) {

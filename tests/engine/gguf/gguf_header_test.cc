@@ -43,11 +43,23 @@ TEST_F(GgufHeaderTest, DescribesTheFileWithoutItsData) {
   const GgufTensor* second = (*file)->FindTensor("second");
   ASSERT_NE(second, nullptr);
   EXPECT_EQ(second->offset, (*GgufFile::Parse(bytes_))->FindTensor("second")->offset);
-  EXPECT_TRUE((*file)->Data(*second).empty());
-  EXPECT_EQ((*file)->Fingerprint(), "");
+  EXPECT_EQ((*file)->ReadAll(*second).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ((*file)->Fingerprint().status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(GgufHeaderTest, WholeFileHasData) { EXPECT_TRUE((*GgufFile::Parse(bytes_))->has_data()); }
+
+TEST_F(GgufHeaderTest, ReadingBeyondATensorReturnsOutOfRange) {
+  const auto file = GgufFile::Parse(bytes_);
+  ASSERT_TRUE(file.ok());
+  const GgufTensor& tensor = (*file)->tensors()[0];
+  std::vector<std::byte> out(tensor.bytes);
+  EXPECT_TRUE((*file)->Read(tensor, 0, out).ok());
+  EXPECT_EQ((*file)->Read(tensor, 1, out).code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ((*file)->Read(tensor, ~uint64_t{0}, out).code(), absl::StatusCode::kOutOfRange);
+  out.push_back({});
+  EXPECT_EQ((*file)->Read(tensor, 0, out).code(), absl::StatusCode::kOutOfRange);
+}
 
 TEST_F(GgufHeaderTest, EveryTruncationReturnsInvalidArgument) {
   for (size_t size = 0; size < header_bytes_; ++size) {

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -15,6 +16,7 @@
 namespace tandem::engine {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class GgufOpenTest : public ::testing::Test {
@@ -35,21 +37,54 @@ class GgufOpenTest : public ::testing::Test {
   std::string folder_;
 };
 
-TEST_F(GgufOpenTest, MapsAFile) {
+TEST_F(GgufOpenTest, ReadsAFile) {
   const RawGguf raw = EveryTypeGguf();
   const auto file = GgufFile::Open(Save("a.gguf", raw.bytes()));
   ASSERT_TRUE(file.ok()) << file.status();
   EXPECT_EQ((*file)->file_bytes(), raw.size());
-  EXPECT_EQ((*file)->Fingerprint(), (*GgufFile::Parse(raw.bytes()))->Fingerprint());
-  EXPECT_EQ((*file)->Data(*(*file)->FindTensor("matrix"))[5], std::byte{5});
+  EXPECT_EQ(*(*file)->Fingerprint(), *(*GgufFile::Parse(raw.bytes()))->Fingerprint());
+  EXPECT_EQ((*(*file)->ReadAll(*(*file)->FindTensor("matrix")))[5], std::byte{5});
 }
 
-TEST_F(GgufOpenTest, TheMappingOutlivesTheNameOfTheFile) {
+TEST_F(GgufOpenTest, TheFileOutlivesItsName) {
   const std::string path = Save("a.gguf", EveryTypeGguf().bytes());
   const auto file = GgufFile::Open(path);
   ASSERT_TRUE(file.ok());
   std::filesystem::remove(path);
   EXPECT_EQ(*(*file)->GetString("string"), "text");
+  EXPECT_EQ((*(*file)->ReadAll(*(*file)->FindTensor("matrix")))[5], std::byte{5});
+}
+
+// A mapped file would end the process here.
+TEST_F(GgufOpenTest, AFileThatShrinksGivesDataLossAndKeepsItsHeader) {
+  const RawGguf raw = EveryTypeGguf();
+  const std::string path = Save("a.gguf", raw.bytes());
+  const auto file = GgufFile::Open(path);
+  ASSERT_TRUE(file.ok());
+  ASSERT_EQ(truncate(path.c_str(), 100), 0);
+  EXPECT_EQ(*(*file)->GetString("string"), "text");
+  EXPECT_TRUE(std::ranges::equal((*file)->header(), std::span(raw.bytes()).first((*file)->header().size())));
+  for (const absl::Status& status :
+       {(*file)->ReadAll(*(*file)->FindTensor("matrix")).status(), (*file)->Fingerprint().status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+    EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("tensor matrix"), HasSubstr("a.gguf: ends at byte")));
+  }
+}
+
+// More than the reader takes from the disk at a time, so that strings and padding cross the border between two reads.
+TEST_F(GgufOpenTest, AHeaderOfManyMegabytes) {
+  for (const uint32_t alignment : {32u, 1u << 20}) {
+    RawGguf raw(3, 1, 2);
+    raw.Scalar<uint32_t>("general.alignment", kRawUint32, alignment).ArrayKey("words", kRawString, 300000);
+    for (int i = 0; i < 300000; ++i) raw.String("word" + std::to_string(i));
+    raw.Tensor("t", {1}, 0, 0).Pad(alignment).Number(7.0f);
+    ASSERT_GT(raw.size(), size_t{4} << 20);
+    const auto file = GgufFile::Open(Save("big.gguf", raw.bytes()));
+    ASSERT_TRUE(file.ok()) << file.status();
+    EXPECT_TRUE(std::ranges::equal((*file)->header(), std::span(raw.bytes()).first((*file)->header().size())));
+    EXPECT_EQ((*(*file)->GetStrings("words"))[299999], "word299999");
+    EXPECT_EQ(*(*file)->Fingerprint(), *(*GgufFile::Parse(raw.bytes()))->Fingerprint());
+  }
 }
 
 TEST_F(GgufOpenTest, MissingFileReturnsNotFound) {

@@ -63,7 +63,7 @@ double RelativeError(const std::vector<float>& actual, const std::vector<float>&
 
 std::vector<float> Values(const GgufFile& file, const GgufTensor& tensor) {
   std::vector<float> values(tensor.cols() * tensor.rows());
-  FindBlockFormat(tensor.type)->dequantize(file.Data(tensor).data(), values.data(), values.size());
+  FindBlockFormat(tensor.type)->dequantize(file.ReadAll(tensor)->data(), values.data(), values.size());
   return values;
 }
 

@@ -62,10 +62,10 @@ TEST(GgufWriterTest, EverythingWrittenIsReadBack) {
   ASSERT_NE(tensor, nullptr);
   EXPECT_THAT(tensor->dims, ElementsAre(3, 2));
   EXPECT_EQ(tensor->offset % 32, 0u);
-  EXPECT_TRUE(std::ranges::equal(file.Data(*tensor), AsBytes(matrix)));
+  EXPECT_TRUE(std::ranges::equal(*file.ReadAll(*tensor), AsBytes(matrix)));
   ASSERT_NE(file.FindTensor("vector"), nullptr);
   EXPECT_EQ(file.FindTensor("vector")->offset % 32, 0u);
-  EXPECT_TRUE(std::ranges::equal(file.Data(*file.FindTensor("vector")), AsBytes(vector)));
+  EXPECT_TRUE(std::ranges::equal(*file.ReadAll(*file.FindTensor("vector")), AsBytes(vector)));
 }
 
 TEST(GgufWriterTest, SettingAKeyAgainReplacesItsValueInPlace) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/status_macros.h"
 #include "engine/stage.h"
 #include "tests/support/tiny_model.h"
 
@@ -43,20 +44,18 @@ struct Loaded {
 class TestSource : public TensorSource {
  public:
   explicit TestSource(const GgufFile& file) : file_(file) {}
-  absl::StatusOr<TensorData> Read(const GgufTensor& tensor) override {
+  absl::StatusOr<std::span<const std::byte>> Read(const GgufTensor& tensor) override {
     ++reads[tensor.name];
     if (tensor.name == fails) return absl::UnavailableError("the wire is cut");
-    const auto bytes = file_.Data(tensor);
-    TensorData data;  // a copy of its own, as from a network
-    data.owned.assign(bytes.begin(), bytes.end() - (tensor.name == is_short ? 4 : 0));
-    data.bytes = data.owned;
-    return data;
+    TANDEM_ASSIGN_OR_RETURN(bytes_, file_.ReadAll(tensor));
+    return std::span(bytes_).first(bytes_.size() - (tensor.name == is_short ? 4 : 0));
   }
   std::map<std::string, int> reads;
   std::string fails, is_short;
 
  private:
   const GgufFile& file_;
+  std::vector<std::byte> bytes_;
 };
 
 TEST(StageLoadTest, MemoryIsWhatWasEstimated) {
