@@ -44,7 +44,8 @@ Tensor ModelFile::Load(const std::string& name) const {
   if (info->dims.size() > 1) tensor.rows = info->dims[1];
   for (size_t axis = 2; axis < info->dims.size(); ++axis) tensor.slices *= info->dims[axis];
   std::vector<float> values(tensor.cols * tensor.rows * tensor.slices);
-  engine::FindBlockFormat(info->type)->dequantize(file_.Data(*info).data(), values.data(), values.size());
+  const std::vector<std::byte> bytes = Require(file_.ReadAll(*info));
+  engine::FindBlockFormat(info->type)->dequantize(bytes.data(), values.data(), values.size());
   tensor.values.assign(values.begin(), values.end());
   return tensor;
 }
