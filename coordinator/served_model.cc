@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "engine/base/status_macros.h"
+#include "engine/gguf/gguf_split.h"
 
 namespace tandem::coordinator {
 namespace {
@@ -14,6 +15,7 @@ absl::Status InFile(const std::string& path, const absl::Status& status) {
 }
 
 std::string NameOf(const std::string& path) {
+  if (const auto split = engine::ParseSplitName(path); split.has_value()) return NameOf(split->prefix);
   const size_t slash = path.find_last_of('/');
   const absl::string_view file = absl::string_view(path).substr(slash == std::string::npos ? 0 : slash + 1);
   return std::string(absl::StripSuffix(file, ".gguf"));

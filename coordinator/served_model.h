@@ -21,7 +21,7 @@ class ServedModel {
   // that cannot be parsed is no error here: only chat requests fail (chat_status).
   static absl::StatusOr<std::unique_ptr<ServedModel>> Open(const std::string& path);
 
-  const std::string& name() const { return name_; }  // the file's name without folder and ".gguf"
+  const std::string& name() const { return name_; }  // the file's name without folder, part and ".gguf"
   const std::string& fingerprint() const { return fingerprint_; }
   const engine::GgufFile& file() const { return *file_; }
   const engine::ModelSpec& spec() const { return spec_; }

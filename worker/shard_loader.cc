@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
+#include "engine/gguf/gguf_split.h"
 #include "engine/model/model_layout.h"
 #include "proto/support/engine_convert.h"
 #include "worker/remote_model.h"
@@ -31,7 +32,10 @@ std::vector<std::string> ListFiles(const std::vector<std::string>& paths) {
     }
     const size_t first = files.size();
     for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
-      if (it->path().extension() == ".gguf") files.push_back(it->path().string());
+      const std::string file = it->path().string();
+      // The first part of a model brings the others with it.
+      const auto split = engine::ParseSplitName(file);
+      if (it->path().extension() == ".gguf" && (!split.has_value() || split->part == 1)) files.push_back(file);
     }
     if (error) spdlog::warn("{}: {}", path, error.message());
     std::sort(files.begin() + first, files.end());

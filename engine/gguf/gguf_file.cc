@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/gguf/gguf_parser.h"
+#include "engine/gguf/gguf_split.h"
 #include "engine/gguf/gguf_text.h"
 #include "engine/gguf/input_file.h"
 
@@ -88,6 +89,14 @@ absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::ParseHeader(std::vector<std:
 }
 
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path) {
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, OpenOne(path));
+  const absl::StatusOr<uint64_t> parts = file->GetUint(kSplitCountKey);
+  if (parts.ok() ? *parts <= 1 : absl::IsNotFound(parts.status())) return file;
+  if (!parts.ok()) return InFile(path, parts.status());
+  return OpenParts(path, std::move(file));
+}
+
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::OpenOne(const std::string& path) {
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<InputFile> input, InputFile::Open(path));
   // Alignment may push the header's end beyond the limit of what is parsed.
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<FilePrefix> prefix,
@@ -174,6 +183,10 @@ const GgufTensor* GgufFile::FindTensor(absl::string_view name) const {
 }
 
 absl::Status GgufFile::Read(const GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) const {
+  if (!parts_.empty()) {
+    const Place& place = places_[&tensor - tensors_.data()];
+    return parts_[place.part]->Read(parts_[place.part]->tensors_[place.tensor], offset, out);
+  }
   absl::Status status;
   if (out.size() > tensor.bytes || offset > tensor.bytes - out.size()) {
     status = absl::OutOfRangeError(absl::StrCat("has ", tensor.bytes, " bytes, not ", out.size(), " at byte ", offset));

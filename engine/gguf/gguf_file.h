@@ -39,7 +39,7 @@ struct GgufTensor {
   std::string name;
   TensorType type;
   std::vector<uint64_t> dims;  // fastest axis first; a matrix [rows, cols] has dims {cols, rows}
-  uint64_t offset;             // of the first byte, from the start of the file
+  uint64_t offset;             // of the first byte, from the start of the file (of the whole, if it is in parts)
   uint64_t bytes;
 
   uint64_t cols() const { return dims.empty() ? 0 : dims[0]; }
@@ -53,16 +53,20 @@ class InputFile;
 // Immutable, hence thread-safe.
 class GgufFile {
  public:
-  // Opens `path`, a regular file, and reads its header. Errors: kNotFound, kPermissionDenied, kUnavailable (another
+  // Opens `path`, a regular file, and reads its header. If it is one part of several (gguf_split.h), opens all of them
+  // and gives the whole, the same whichever part was named. Errors: kNotFound, kPermissionDenied, kUnavailable (another
   // system error), kInvalidArgument (not a GGUF file, truncated or inconsistent, or a header above 256 MiB: the message
-  // names the field and its file offset), kUnimplemented (version or big-endian).
+  // names the field and its file offset; parts that do not belong together), kUnimplemented (version or big-endian).
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path);
-  // The same over bytes in memory, which must outlive the result.
+  // One file over bytes in memory, which must outlive the result.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes);
   // A file of `file_bytes` of which only header() is at hand, as a worker gets it from the coordinator. Checked like a
   // whole file, tensor offsets against `file_bytes`. has_data() is false: there is nothing to read.
   // Errors: those of Parse; kInvalidArgument (`header` ends before or after the data section's begin).
   static absl::StatusOr<std::unique_ptr<GgufFile>> ParseHeader(std::vector<std::byte> header, uint64_t file_bytes);
+  // The whole of a model's parts, in order: metadata of the first, tensors of all, laid out as one file. Errors:
+  // kInvalidArgument (they do not belong together; names the part and what is wrong).
+  static absl::StatusOr<std::unique_ptr<GgufFile>> Join(std::vector<std::unique_ptr<GgufFile>> parts);
   ~GgufFile();
   GgufFile(const GgufFile&) = delete;
   GgufFile& operator=(const GgufFile&) = delete;
@@ -70,7 +74,7 @@ class GgufFile {
   uint32_t version() const { return version_; }
   uint32_t alignment() const { return alignment_; }
   uint64_t file_bytes() const { return file_bytes_; }
-  bool has_data() const { return input_ != nullptr || bytes_.size() == file_bytes_; }
+  bool has_data() const { return input_ != nullptr || !parts_.empty() || bytes_.size() == file_bytes_; }
   // Bytes before the data section: everything that describes the model.
   std::span<const std::byte> header() const { return bytes_.first(data_offset_); }
 
@@ -108,15 +112,25 @@ class GgufFile {
  private:
   friend class GgufParser;
   GgufFile();
+  static absl::StatusOr<std::unique_ptr<GgufFile>> OpenOne(const std::string& path);
+  // The whole that `opened`, the file at `path`, is a part of.
+  static absl::StatusOr<std::unique_ptr<GgufFile>> OpenParts(const std::string& path, std::unique_ptr<GgufFile> opened);
 
   std::span<const std::byte> bytes_;  // the whole file, or at least its header
   uint64_t file_bytes_ = 0;
   std::vector<std::byte> owned_;        // what bytes_ views after ParseHeader
   std::unique_ptr<FilePrefix> prefix_;  // what bytes_ views after Open
   std::unique_ptr<InputFile> input_;    // after Open: where tensors are read from
+  // After Join: where tensors are read from, and for each tensor the part that holds it and its index there.
+  struct Place {
+    size_t part = 0, tensor = 0;
+  };
+  std::vector<std::unique_ptr<GgufFile>> parts_;
+  std::vector<Place> places_;
   uint32_t version_ = 0;
   uint32_t alignment_ = 32;
-  uint64_t data_offset_ = 0;
+  uint64_t infos_offset_ = 0;  // of the tensor infos
+  uint64_t data_offset_ = 0;   // of the data section
   std::vector<std::pair<absl::string_view, GgufValue>> metadata_;
   absl::flat_hash_map<absl::string_view, size_t> metadata_index_;
   std::vector<GgufTensor> tensors_;

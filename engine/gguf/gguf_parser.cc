@@ -57,6 +57,7 @@ GgufParser::GgufParser(std::span<const std::byte> bytes, uint64_t file_bytes, Fi
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufParser::Run() {
   TANDEM_RETURN_IF_ERROR(ReadPreamble());
   TANDEM_RETURN_IF_ERROR(ReadMetadata());
+  file_->infos_offset_ = cursor_.position();
   TANDEM_RETURN_IF_ERROR(ReadTensorInfos());
   TANDEM_RETURN_IF_ERROR(PlaceTensors());
   return std::move(file_);

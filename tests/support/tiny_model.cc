@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/gguf/gguf_split.h"
 #include "engine/gguf/gguf_writer.h"
 
 namespace tandem::testing {
@@ -212,6 +213,22 @@ void TinyModel::SetTensor(const std::string& name, TensorType type, std::vector<
 
 std::vector<std::byte> TinyModel::Serialize() const { return FillWriter(*this).Serialize(); }
 absl::Status TinyModel::Write(const std::string& path) const { return FillWriter(*this).Write(path); }
+
+std::vector<std::vector<std::byte>> TinyModel::SerializeParts(int count) const {
+  std::vector<std::vector<std::byte>> result;
+  auto next = tensors.begin();
+  for (int part = 0; part < count; ++part) {
+    TinyModel piece;
+    if (part == 0) piece.metadata = metadata;
+    piece.metadata[engine::kSplitNoKey] = static_cast<uint32_t>(part);
+    piece.metadata[engine::kSplitCountKey] = static_cast<uint32_t>(count);
+    piece.metadata[engine::kSplitTensorsKey] = static_cast<int32_t>(tensors.size());
+    const size_t end = tensors.size() * (part + 1) / count;
+    for (size_t i = tensors.size() * part / count; i < end; ++i) piece.tensors.insert(*next++);
+    result.push_back(piece.Serialize());
+  }
+  return result;
+}
 
 TinyModel MakeTinyModel(const TinyModelShape& shape) {
   TinyModel model;

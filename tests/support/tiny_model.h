@@ -55,6 +55,8 @@ struct TinyModel {
   // The file. Dies if an entry is impossible to write, which is a mistake in the test.
   std::vector<std::byte> Serialize() const;
   absl::Status Write(const std::string& path) const;
+  // The same model cut into `count` parts, for files named as SplitName has it.
+  std::vector<std::vector<std::byte>> SerializeParts(int count) const;
 };
 
 // The same shape gives the same bytes.

@@ -52,6 +52,11 @@ void FakeCoordinator::SetModel(std::vector<std::byte> file) {
   file_ = *std::move(parsed);
 }
 
+void FakeCoordinator::SetModel(std::unique_ptr<engine::GgufFile> file) {
+  absl::MutexLock lock(&mu_);
+  file_ = std::move(file);
+}
+
 v1::ModelRef FakeCoordinator::model() {
   absl::MutexLock lock(&mu_);
   v1::ModelRef model;

@@ -37,6 +37,7 @@ class FakeCoordinator : private v1::Cluster::Service {
 
   // The file that is served from now on.
   void SetModel(std::vector<std::byte> file);
+  void SetModel(std::unique_ptr<engine::GgufFile> file);
   v1::ModelRef model();
 
   // How to lie. Set before the worker asks.

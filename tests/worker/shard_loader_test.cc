@@ -135,6 +135,39 @@ TEST_F(ShardLoaderTest, LocalFileIsFoundInAFolderAmongOthers) {
   EXPECT_TRUE(coordinator_.fetched().empty());
 }
 
+TEST_F(ShardLoaderTest, AModelInPartsLoadsOverTheNetworkAndFromAFolder) {
+  const tandem::testing::TinyModel model = tandem::testing::MakeTinyModel({.layers = 3});
+  std::filesystem::create_directory(folder_ + "/parts");
+  int part = 0;
+  for (const std::vector<std::byte>& bytes : model.SerializeParts(4)) {
+    Save(absl::StrCat("parts/model-0000", ++part, "-of-00004.gguf"), bytes);
+  }
+  auto file = engine::GgufFile::Open(folder_ + "/parts/model-00002-of-00004.gguf");
+  ASSERT_TRUE(file.ok()) << file.status();
+  coordinator_.SetModel(*std::move(file));
+  for (const auto& [first, end] : {std::pair{0, 3}, {1, 2}}) {
+    auto remote = Load(Place(first, end));
+    ASSERT_TRUE(remote.ok()) << remote.status();
+    EXPECT_FALSE(remote->from_local_file);
+    options_.model_paths = {folder_ + "/parts"};
+    done_ = 0;
+    auto local = Load(Place(first, end));
+    ASSERT_TRUE(local.ok()) << local.status();
+    EXPECT_TRUE(local->from_local_file);
+    options_.model_paths = {Save("whole.gguf", bytes_)};
+    coordinator_.SetModel(bytes_);
+    done_ = 0;
+    auto whole = Load(Place(first, end));
+    ASSERT_TRUE(whole.ok()) << whole.status();
+    const std::vector<float> expected = Answer(*whole->stage, whole->spec);
+    EXPECT_EQ(Answer(*remote->stage, remote->spec), expected);
+    EXPECT_EQ(Answer(*local->stage, local->spec), expected);
+    options_.model_paths.clear();
+    done_ = 0;
+    coordinator_.SetModel(*engine::GgufFile::Open(folder_ + "/parts/model-00001-of-00004.gguf"));
+  }
+}
+
 TEST_F(ShardLoaderTest, LocalFileOfAnotherModelIsNotTaken) {
   options_.model_paths = {Save("other.gguf", tandem::testing::MakeTinyModel({.layers = 3, .seed = 2}).Serialize())};
   const auto shard = Load(Place(0, 1));
