@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/gguf/gguf_split.h"
 #include "engine/gguf/gguf_writer.h"
+#include "tests/support/random.h"
 
 namespace tandem::testing {
 namespace {
@@ -25,21 +26,6 @@ constexpr const char* kWords[] = {" the", " a",   " cat", " dog", " sat", " on",
                                   " to",  " and", " red", " one", " two", " his", " her", " was"};
 constexpr const char* kSpaceSentencePiece = "\xE2\x96\x81";
 constexpr const char* kSpaceBpe = "\xC4\xA0";
-
-// SplitMix64: a fixed sequence on every machine.
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed) {}
-  float Uniform() {  // [-1, 1)
-    uint64_t z = (state_ += 0x9E3779B97F4A7C15u);
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return static_cast<float>((z ^ (z >> 31)) >> 40) * 0x1p-23f - 1.0f;
-  }
-
- private:
-  uint64_t state_;
-};
 
 void Require(const absl::Status& status) {
   if (status.ok()) return;

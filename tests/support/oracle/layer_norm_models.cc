@@ -71,8 +71,7 @@ Rows StableLm(const ModelFile& file, Tokens tokens) {
     }
     Rotate(rope, shape, &qkv);
     x = x + Project(layer, "attn_output", Attend(qkv, shape));
-    const bool parallel = file.Bool("use_parallel_residual", false);
-    x = x + GatedFeedForward(layer, parallel ? normed : Norm(layer, "ffn_norm", x, eps), Silu);
+    x = x + GatedFeedForward(layer, layer.Has("ffn_norm") ? Norm(layer, "ffn_norm", x, eps) : normed, Silu);
   }
   return NormedHead(file, x, eps);
 }

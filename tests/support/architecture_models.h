@@ -1,0 +1,25 @@
+// One small model of every architecture, and of every variant that takes another path through an engine: random weights
+// in F32, with the keys, tensor names and shapes of files that llama.cpp's converter writes (absent keys included).
+#pragma once
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "tests/support/tiny_model.h"
+
+namespace tandem::testing {
+
+struct ArchitectureModel {
+  std::string name;  // of the variant: "falcon_40b"
+  TinyModel (*make)(uint64_t seed);
+};
+// What a failing test shows of its parameter.
+inline void PrintTo(const ArchitectureModel& model, std::ostream* out) { *out << model.name; }
+
+// Those without experts, and those with.
+std::vector<ArchitectureModel> DenseArchitectureModels();
+std::vector<ArchitectureModel> ExpertArchitectureModels();
+
+}  // namespace tandem::testing
