@@ -8,46 +8,78 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/quant/conversions.h"
+#include "engine/quant/integer_block.h"
 
 namespace tandem::engine {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "blocks are read as they lie in the file: little-endian");
 
-// {type, name, elements a block, bytes a block, dequantize, quantize}
+// A format that is numbers itself.
+constexpr BlockFormat Floats(TensorType type, absl::string_view name, uint32_t bytes,
+                             BlockFormat::Dequantize dequantize, BlockFormat::Quantize quantize) {
+  return {type, name, 1, bytes, nullptr, dequantize, quantize};
+}
+
+// A format that Tandem can list but not compute with.
+constexpr BlockFormat Listed(TensorType type, absl::string_view name, uint32_t elements, uint32_t bytes) {
+  return {type, name, elements, bytes, nullptr, nullptr, nullptr};
+}
+
+template <BlockFormat::Decode kDecode, size_t kElements, size_t kBytes>
+void DequantizeBlocks(const std::byte* src, float* dst, size_t count) {
+  IntegerBlock block;
+  for (size_t start = 0; start < count; start += kElements, src += kBytes) {
+    kDecode(src, &block);
+    for (size_t i = 0; i < kElements; ++i) {
+      const float scale = block.d * static_cast<float>(block.scale[i / 16]);
+      const float min = block.dmin * static_cast<float>(block.min[i / 16]);
+      *dst++ = scale * static_cast<float>(block.q[i]) - min;
+    }
+  }
+}
+
+// A format of quantised blocks; `quantize` null if there is none.
+template <BlockFormat::Decode kDecode, size_t kElements, size_t kBytes>
+constexpr BlockFormat Blocks(TensorType type, absl::string_view name, BlockFormat::Quantize quantize) {
+  return {type, name, kElements, kBytes, kDecode, DequantizeBlocks<kDecode, kElements, kBytes>, quantize};
+}
+
+using enum TensorType;
+
 constexpr std::array kFormats = {
-    BlockFormat{TensorType::kF32, "F32", 1, 4, DequantizeF32, QuantizeF32},
-    BlockFormat{TensorType::kF16, "F16", 1, 2, DequantizeF16, QuantizeF16},
-    BlockFormat{TensorType::kQ4_0, "Q4_0", 32, 18, nullptr, nullptr},
-    BlockFormat{TensorType::kQ4_1, "Q4_1", 32, 20, nullptr, nullptr},
-    BlockFormat{TensorType::kQ5_0, "Q5_0", 32, 22, nullptr, nullptr},
-    BlockFormat{TensorType::kQ5_1, "Q5_1", 32, 24, nullptr, nullptr},
-    BlockFormat{TensorType::kQ8_0, "Q8_0", 32, 34, DequantizeQ8_0, QuantizeQ8_0},
-    BlockFormat{TensorType::kQ8_1, "Q8_1", 32, 36, nullptr, nullptr},
-    BlockFormat{TensorType::kQ2_K, "Q2_K", 256, 84, nullptr, nullptr},
-    BlockFormat{TensorType::kQ3_K, "Q3_K", 256, 110, nullptr, nullptr},
-    BlockFormat{TensorType::kQ4_K, "Q4_K", 256, 144, DequantizeQ4K, QuantizeQ4K},
-    BlockFormat{TensorType::kQ5_K, "Q5_K", 256, 176, nullptr, nullptr},
-    BlockFormat{TensorType::kQ6_K, "Q6_K", 256, 210, DequantizeQ6K, QuantizeQ6K},
-    BlockFormat{TensorType::kQ8_K, "Q8_K", 256, 292, nullptr, nullptr},
-    BlockFormat{TensorType::kIQ2_XXS, "IQ2_XXS", 256, 66, nullptr, nullptr},
-    BlockFormat{TensorType::kIQ2_XS, "IQ2_XS", 256, 74, nullptr, nullptr},
-    BlockFormat{TensorType::kIQ3_XXS, "IQ3_XXS", 256, 98, nullptr, nullptr},
-    BlockFormat{TensorType::kIQ1_S, "IQ1_S", 256, 50, nullptr, nullptr},
-    BlockFormat{TensorType::kIQ4_NL, "IQ4_NL", 32, 18, nullptr, nullptr},
-    BlockFormat{TensorType::kIQ3_S, "IQ3_S", 256, 110, nullptr, nullptr},
-    BlockFormat{TensorType::kIQ2_S, "IQ2_S", 256, 82, nullptr, nullptr},
-    BlockFormat{TensorType::kIQ4_XS, "IQ4_XS", 256, 136, nullptr, nullptr},
-    BlockFormat{TensorType::kI8, "I8", 1, 1, nullptr, nullptr},
-    BlockFormat{TensorType::kI16, "I16", 1, 2, nullptr, nullptr},
-    BlockFormat{TensorType::kI32, "I32", 1, 4, nullptr, nullptr},
-    BlockFormat{TensorType::kI64, "I64", 1, 8, nullptr, nullptr},
-    BlockFormat{TensorType::kF64, "F64", 1, 8, nullptr, nullptr},
-    BlockFormat{TensorType::kIQ1_M, "IQ1_M", 256, 56, nullptr, nullptr},
-    BlockFormat{TensorType::kBF16, "BF16", 1, 2, DequantizeBf16, QuantizeBf16},
-    BlockFormat{TensorType::kTQ1_0, "TQ1_0", 256, 54, nullptr, nullptr},
-    BlockFormat{TensorType::kTQ2_0, "TQ2_0", 256, 66, nullptr, nullptr},
-    BlockFormat{TensorType::kMXFP4, "MXFP4", 32, 17, nullptr, nullptr},
+    Floats(kF32, "F32", 4, DequantizeF32, QuantizeF32),
+    Floats(kF16, "F16", 2, DequantizeF16, QuantizeF16),
+    Blocks<DecodeQ4_0, 32, 18>(kQ4_0, "Q4_0", QuantizeQ4_0),
+    Blocks<DecodeQ4_1, 32, 20>(kQ4_1, "Q4_1", QuantizeQ4_1),
+    Blocks<DecodeQ5_0, 32, 22>(kQ5_0, "Q5_0", QuantizeQ5_0),
+    Blocks<DecodeQ5_1, 32, 24>(kQ5_1, "Q5_1", QuantizeQ5_1),
+    Blocks<DecodeQ8_0, 32, 34>(kQ8_0, "Q8_0", QuantizeQ8_0),
+    Listed(kQ8_1, "Q8_1", 32, 36),
+    Blocks<DecodeQ2K, 256, 84>(kQ2_K, "Q2_K", QuantizeQ2K),
+    Blocks<DecodeQ3K, 256, 110>(kQ3_K, "Q3_K", QuantizeQ3K),
+    Blocks<DecodeQ4K, 256, 144>(kQ4_K, "Q4_K", QuantizeQ4K),
+    Blocks<DecodeQ5K, 256, 176>(kQ5_K, "Q5_K", QuantizeQ5K),
+    Blocks<DecodeQ6K, 256, 210>(kQ6_K, "Q6_K", QuantizeQ6K),
+    Listed(kQ8_K, "Q8_K", 256, 292),
+    Blocks<DecodeIq2Xxs, 256, 66>(kIQ2_XXS, "IQ2_XXS", nullptr),
+    Blocks<DecodeIq2Xs, 256, 74>(kIQ2_XS, "IQ2_XS", nullptr),
+    Blocks<DecodeIq3Xxs, 256, 98>(kIQ3_XXS, "IQ3_XXS", nullptr),
+    Blocks<DecodeIq1S, 256, 50>(kIQ1_S, "IQ1_S", nullptr),
+    Blocks<DecodeIq4Nl, 32, 18>(kIQ4_NL, "IQ4_NL", QuantizeIq4Nl),
+    Blocks<DecodeIq3S, 256, 110>(kIQ3_S, "IQ3_S", nullptr),
+    Blocks<DecodeIq2S, 256, 82>(kIQ2_S, "IQ2_S", nullptr),
+    Blocks<DecodeIq4Xs, 256, 136>(kIQ4_XS, "IQ4_XS", QuantizeIq4Xs),
+    Listed(kI8, "I8", 1, 1),
+    Listed(kI16, "I16", 1, 2),
+    Listed(kI32, "I32", 1, 4),
+    Listed(kI64, "I64", 1, 8),
+    Listed(kF64, "F64", 1, 8),
+    Blocks<DecodeIq1M, 256, 56>(kIQ1_M, "IQ1_M", nullptr),
+    Floats(kBF16, "BF16", 2, DequantizeBf16, QuantizeBf16),
+    Blocks<DecodeTq1_0, 256, 54>(kTQ1_0, "TQ1_0", QuantizeTq1_0),
+    Blocks<DecodeTq2_0, 256, 66>(kTQ2_0, "TQ2_0", QuantizeTq2_0),
+    Blocks<DecodeMxfp4, 32, 17>(kMXFP4, "MXFP4", QuantizeMxfp4),
 };
 
 }  // namespace

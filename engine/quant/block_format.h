@@ -8,57 +8,32 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "engine/quant/integer_block.h"
+#include "engine/quant/tensor_type.h"
 
 namespace tandem::engine {
 
-// Type code of a tensor as stored in a GGUF file. Codes absent here are retired or unknown and are refused by the
-// reader.
-enum class TensorType : uint32_t {
-  kF32 = 0,
-  kF16 = 1,
-  kQ4_0 = 2,
-  kQ4_1 = 3,
-  kQ5_0 = 6,
-  kQ5_1 = 7,
-  kQ8_0 = 8,
-  kQ8_1 = 9,
-  kQ2_K = 10,
-  kQ3_K = 11,
-  kQ4_K = 12,
-  kQ5_K = 13,
-  kQ6_K = 14,
-  kQ8_K = 15,
-  kIQ2_XXS = 16,
-  kIQ2_XS = 17,
-  kIQ3_XXS = 18,
-  kIQ1_S = 19,
-  kIQ4_NL = 20,
-  kIQ3_S = 21,
-  kIQ2_S = 22,
-  kIQ4_XS = 23,
-  kI8 = 24,
-  kI16 = 25,
-  kI32 = 26,
-  kI64 = 27,
-  kF64 = 28,
-  kIQ1_M = 29,
-  kBF16 = 30,
-  kTQ1_0 = 34,
-  kTQ2_0 = 35,
-  kMXFP4 = 39,
-};
-
-// One format. Conversions are the scalar definition of the format; they are null for a format that Tandem can list but
-// not compute with. `count` is in elements and a multiple of `block_elements`; `src`/`dst` hold count / block_elements
-// blocks, at any address. The block quantisers take NaN for 0 and infinities for the largest float, and saturate a
-// scale that a half cannot hold; the float formats keep both.
+// One format. Conversions are the scalar definition of the format. `count` is in elements and a multiple of
+// `block_elements`; `src`/`dst` hold count / block_elements blocks, at any address.
 struct BlockFormat {
+  // Reads one block as integers (integer_block.h).
+  using Decode = void (*)(const std::byte* block, IntegerBlock* out);
+  // Any bytes are some numbers; scales that are infinite or NaN give infinities and NaN.
+  using Dequantize = void (*)(const std::byte* src, float* dst, size_t count);
+  // Minimises the sum of squared errors, weighted by `importance` where it is not null: [count], how much an error of
+  // each element matters (an importance matrix has the mean square of each column's activations). The block formats
+  // take NaN for 0 and infinities for the largest float, and saturate a scale that a half cannot hold; the float
+  // formats keep both. A weight that is negative or not finite counts as 0; where all weights of a block are 0, they
+  // count as equal.
+  using Quantize = void (*)(const float* src, const float* importance, std::byte* dst, size_t count);
+
   TensorType type;
   absl::string_view name;  // upper case, as in file names: "Q4_K"
   uint32_t block_elements;
   uint32_t block_bytes;
-  void (*dequantize)(const std::byte* src, float* dst, size_t count);
-  void (*quantize)(const float* src, std::byte* dst, size_t count);
+  Decode decode;          // null for the float formats, and for one that Tandem can list but not compute with
+  Dequantize dequantize;  // null for one that Tandem can list but not compute with
+  Quantize quantize;      // null for those, and for the codebook formats IQ1, IQ2 and IQ3
 
   bool computable() const { return dequantize != nullptr; }
   double bits_per_weight() const { return 8.0 * block_bytes / block_elements; }

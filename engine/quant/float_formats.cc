@@ -64,13 +64,15 @@ uint16_t FloatToHalf(float value) {
 
 void DequantizeF32(const std::byte* src, float* dst, size_t count) { std::memcpy(dst, src, count * sizeof(float)); }
 
-void QuantizeF32(const float* src, std::byte* dst, size_t count) { std::memcpy(dst, src, count * sizeof(float)); }
+void QuantizeF32(const float* src, const float*, std::byte* dst, size_t count) {
+  std::memcpy(dst, src, count * sizeof(float));
+}
 
 void DequantizeF16(const std::byte* src, float* dst, size_t count) {
   for (size_t i = 0; i < count; ++i) dst[i] = HalfToFloat(LoadU16(src + 2 * i));
 }
 
-void QuantizeF16(const float* src, std::byte* dst, size_t count) {
+void QuantizeF16(const float* src, const float*, std::byte* dst, size_t count) {
   for (size_t i = 0; i < count; ++i) StoreU16(FloatToHalf(src[i]), dst + 2 * i);
 }
 
@@ -82,7 +84,7 @@ void DequantizeBf16(const std::byte* src, float* dst, size_t count) {
 }
 
 // Rounds to nearest even; a NaN becomes quiet, so that dropping its low bits cannot turn it into infinity.
-void QuantizeBf16(const float* src, std::byte* dst, size_t count) {
+void QuantizeBf16(const float* src, const float*, std::byte* dst, size_t count) {
   for (size_t i = 0; i < count; ++i) {
     const uint32_t bits = std::bit_cast<uint32_t>(src[i]);
     const bool nan = (bits & 0x7fffffff) > kF32Infinity;

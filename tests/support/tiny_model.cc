@@ -193,7 +193,7 @@ void TinyModel::SetTensor(const std::string& name, TensorType type, std::vector<
   const BlockFormat& format = *FindBlockFormat(type);
   TinyTensor tensor{.dims = std::move(dims), .type = type};
   tensor.data.resize(values.size() / format.block_elements * format.block_bytes);
-  format.quantize(values.data(), tensor.data.data(), values.size());
+  format.quantize(values.data(), nullptr, tensor.data.data(), values.size());
   tensors[name] = std::move(tensor);
 }
 

@@ -22,10 +22,11 @@ inline std::vector<float> GaussianRow(size_t count, uint32_t seed) {
   return row;
 }
 
-inline std::vector<std::byte> Quantize(TensorType type, std::span<const float> row) {
+inline std::vector<std::byte> Quantize(TensorType type, std::span<const float> row,
+                                       std::span<const float> importance = {}) {
   const BlockFormat* format = FindBlockFormat(type);
   std::vector<std::byte> blocks(row.size() / format->block_elements * format->block_bytes);
-  format->quantize(row.data(), blocks.data(), row.size());
+  format->quantize(row.data(), importance.empty() ? nullptr : importance.data(), blocks.data(), row.size());
   return blocks;
 }
 
