@@ -25,6 +25,8 @@ void AddStatus(CLI::App& app, Action* action);
 void AddPlan(CLI::App& app, Action* action);
 void AddInspect(CLI::App& app, Action* action);
 void AddTokenize(CLI::App& app, Action* action);
+void AddDetokenize(CLI::App& app, Action* action);
+void AddTemplate(CLI::App& app, Action* action);
 void AddLogits(CLI::App& app, Action* action);
 
 }  // namespace tandem::cli

@@ -31,6 +31,8 @@ int main(int argc, char** argv) {
   AddPlan(app, &action);
   AddInspect(app, &action);
   AddTokenize(app, &action);
+  AddDetokenize(app, &action);
+  AddTemplate(app, &action);
   AddLogits(app, &action);
 
   try {

@@ -5,6 +5,8 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "engine/base/status_macros.h"
 #include "proto/support/engine_convert.h"
 
@@ -56,6 +58,7 @@ absl::StatusOr<std::vector<int32_t>> TokensOfChat(const v1::ChatMessages& chat, 
   const engine::Tokenizer& tokenizer = model.tokenizer();
   input.bos_token = std::string(tokenizer.Spelling(tokenizer.bos()));
   input.eos_token = std::string(tokenizer.Spelling(tokenizer.eos()));
+  input.now = absl::ToCivilSecond(absl::Now(), absl::LocalTimeZone());
   TANDEM_ASSIGN_OR_RETURN(const std::string text, model.chat_template()->Render(input));
   TANDEM_RETURN_IF_ERROR(CheckTextSize("chat", text));
   // The template prints every special token itself, BOS included.

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/chat/ast.h"
 #include "engine/chat/evaluator.h"
@@ -22,12 +23,24 @@ class JinjaTemplate final : public ChatTemplate {
                                                             {"content", Value::String(message.content)}}));
       messages.push_back(std::move(value));
     }
-    jinja::Variables variables;
-    TANDEM_ASSIGN_OR_RETURN(variables["messages"], Value::MakeList(std::move(messages)));
-    variables["add_generation_prompt"] = Value::Bool(input.add_generation_prompt);
-    variables["bos_token"] = Value::String(input.bos_token);
-    variables["eos_token"] = Value::String(input.eos_token);
-    return jinja::Evaluator(block_, std::move(variables), input.now).Render();
+    TANDEM_ASSIGN_OR_RETURN(Value list, Value::MakeList(std::move(messages)));
+    TANDEM_ASSIGN_OR_RETURN(const Value variables,
+                            Value::MakeDict({{"messages", std::move(list)},
+                                             {"add_generation_prompt", Value::Bool(input.add_generation_prompt)},
+                                             {"bos_token", Value::String(input.bos_token)},
+                                             {"eos_token", Value::String(input.eos_token)}}));
+    return Render(variables, input.now);
+  }
+
+  absl::StatusOr<std::string> Render(const jinja::Value& variables,
+                                     std::optional<absl::CivilSecond> now) const override {
+    const jinja::Dict* dict = variables.if_dict();
+    if (dict == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat("the input of a template is a ", variables.TypeName(),
+                                                     "; it must be an object with \"messages\" and other variables"));
+    }
+    jinja::Variables names(dict->entries.begin(), dict->entries.end());
+    return jinja::Evaluator(block_, std::move(names), now).Render();
   }
 
  private:

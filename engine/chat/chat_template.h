@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/civil_time.h"
+#include "engine/chat/value.h"
 
 namespace tandem::engine {
 
@@ -34,6 +35,10 @@ class ChatTemplate {
   // Errors: kInvalidArgument (the template raised an error, or an operation does not fit its operands; with line),
   // kResourceExhausted (a bound was hit).
   virtual absl::StatusOr<std::string> Render(const ChatInput& input) const = 0;
+  // The same with variables of the caller's choice, each an entry of `variables`, a dict ("messages", "tools",
+  // "bos_token"...). Errors: also kInvalidArgument (no dict).
+  virtual absl::StatusOr<std::string> Render(const jinja::Value& variables,
+                                             std::optional<absl::CivilSecond> now) const = 0;
 };
 
 }  // namespace tandem::engine

@@ -9,7 +9,7 @@ import unittest
 
 from programs import BIN, DEMO_MODEL, REFERENCE, Program, free_port, tandem
 
-COMMANDS = ["up", "join", "generate", "chat", "status", "plan", "inspect", "tokenize", "logits"]
+COMMANDS = ["up", "join", "generate", "chat", "status", "plan", "inspect", "tokenize", "detokenize", "template", "logits"]
 
 
 class CommandLineTest(unittest.TestCase):
@@ -76,6 +76,76 @@ class CommandLineTest(unittest.TestCase):
         ids = tandem("tokenize", "--model", DEMO_MODEL, "12 birds")
         self.assertEqual(ids.returncode, 0, ids.stderr)
         self.assertGreaterEqual(len(ids.stdout.split()), 3)
+
+    def test_tokenize_and_detokenize_every_vocabulary_of_the_reference(self):
+        folder = REFERENCE / "tokenizer"
+        if not folder.exists():
+            self.skipTest("reference folder is absent")
+        models = sorted(folder.glob("*.gguf"))
+        self.assertGreaterEqual(len(models), 7)
+        for model in models:
+            # A few of the cases: the unit tests look at all of them in one process.
+            for case in json.loads((folder / f"{model.stem}.cases.json").read_text())[::60]:
+                flags = [f"--{name.replace('_', '-')}" for name in ("add_special", "parse_special") if case.get(name)]
+                encoded = tandem("tokenize", "--model", model, *flags, stdin=case["text"])
+                self.assertEqual([int(word) for word in encoded.stdout.split()], case["ids"], (model.stem, case["text"]))
+                self.assertEqual(encoded.stdout.count("\n"), 1)
+                if not flags:
+                    decoded = tandem("detokenize", "--model", model, stdin=encoded.stdout)
+                    self.assertEqual((decoded.returncode, decoded.stdout), (0, case["text"]), decoded.stderr)
+
+    def test_detokenize_arguments_and_what_it_refuses(self):
+        ids = tandem("tokenize", "--model", DEMO_MODEL, "--parse-special", "Hi<|im_end|>").stdout.split()
+        self.assertEqual(tandem("detokenize", "--model", DEMO_MODEL, *ids).stdout, "Hi")
+        self.assertEqual(tandem("detokenize", "--model", DEMO_MODEL, "--special", ",".join(ids)).stdout, "Hi<|im_end|>")
+        self.assertEqual(tandem("detokenize", "--model", DEMO_MODEL, stdin="\n").stdout, "")
+        self.assert_fails(tandem("detokenize", "--model", DEMO_MODEL, "1", "99999999"), 1, "99999999", "vocabulary of")
+        self.assert_fails(tandem("detokenize", "--model", DEMO_MODEL, "1,x"), 1, "'x'")
+        self.assert_fails(tandem("detokenize", "1"), 2, "--model")
+
+    def test_template_renders_every_reference_case_by_case(self):
+        folder = REFERENCE / "chat"
+        if not folder.exists():
+            self.skipTest("reference folder is absent")
+        reference = json.loads((folder / "expected.json").read_text())
+        constants = {name: reference[name] for name in ("now", "bos_token", "eos_token")}
+        outcomes = {"rendered": 0, "error": 0}
+        for number, (template, cases) in enumerate(sorted(reference["expected"].items())):
+            names = sorted(cases)
+            for name in (names[number % len(names)], names[(number + 4) % len(names)]):
+                result = tandem("template", folder / "templates" / template, "-",
+                                stdin=json.dumps({**reference["cases"][name], **constants}))
+                if "error" in cases[name]:
+                    outcomes["error"] += 1
+                    self.assert_fails(result, 1, cases[name]["error"], template, "line ")
+                else:
+                    outcomes["rendered"] += 1
+                    self.assertEqual((result.returncode, result.stdout), (0, cases[name]["rendered"]), (template, name))
+        self.assertGreater(outcomes["rendered"], 20)
+
+    def test_template_of_a_model_and_what_it_refuses(self):
+        with tempfile.TemporaryDirectory() as folder:
+            def write(name, text):
+                path = pathlib.Path(folder) / name
+                path.write_text(text)
+                return path
+            talk = write("talk.json", json.dumps({"messages": [{"role": "user", "content": "Hi"}], "add_generation_prompt": True}))
+            result = tandem("template", DEMO_MODEL, talk)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn("<|im_start|>user\nHi<|im_end|>", result.stdout)
+            self.assertEqual(tandem("template", write("year.jinja", "{{ strftime_now('%Y') }}"), talk).stdout, time.strftime("%Y"))
+            self.assert_fails(tandem("template", write("bad.jinja", "one\n  {% if %}"), talk), 1, "bad.jinja", "line 2, column 9")
+            self.assert_fails(tandem("template", write("raise.jinja", "\n{{ nothing.x }}"), talk), 1, "line 2, column", "nothing")
+            good = write("good.jinja", "{{ messages[0].content }}")
+            self.assertEqual(tandem("template", good, talk).stdout, "Hi")
+            self.assert_fails(tandem("template", good, write("bad.json", "{\"messages\": [}")), 1, "bad.json", "JSON")
+            self.assert_fails(tandem("template", good, write("list.json", "[]")), 1, "list.json", "object")
+            self.assert_fails(tandem("template", good, write("now.json", '{"now": 5}')), 1, "now.json", "now")
+            self.assert_fails(tandem("template", good, pathlib.Path(folder) / "absent.json"), 1, "absent.json")
+            self.assert_fails(tandem("template", pathlib.Path(folder) / "absent.jinja", talk), 1, "absent.jinja")
+            vocabulary = REFERENCE / "tokenizer/gpt-2.gguf"
+            if vocabulary.exists():
+                self.assert_fails(tandem("template", vocabulary, talk), 1, "gpt-2.gguf", "tokenizer.chat_template")
 
     def test_plan_for_a_described_cluster(self):
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "engine/chat/evaluator.h"
+#include "engine/chat/json_value.h"
 #include "engine/chat/parser.h"
 
 namespace tandem::engine::jinja {
@@ -32,22 +33,6 @@ std::string ReadFile(const fs::path& path) {
   return text.str();
 }
 
-Value FromJson(const Json& json) {
-  if (json.is_null()) return Value::MakeNone();
-  if (json.is_boolean()) return Value::Bool(json.get<bool>());
-  if (json.is_number_integer()) return Value::Int(json.get<int64_t>());
-  if (json.is_number()) return Value::Float(json.get<double>());
-  if (json.is_string()) return Value::String(json.get<std::string>());
-  if (json.is_array()) {
-    std::vector<Value> items;
-    for (const Json& item : json) items.push_back(FromJson(item));
-    return Value::MakeList(std::move(items)).value();
-  }
-  std::vector<std::pair<std::string, Value>> entries;
-  for (const auto& [key, value] : json.items()) entries.emplace_back(key, FromJson(value));
-  return Value::MakeDict(std::move(entries)).value();
-}
-
 class ChatReferenceTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(ChatReferenceTest, EveryCaseRendersEqually) {
@@ -59,8 +44,9 @@ TEST_P(ChatReferenceTest, EveryCaseRendersEqually) {
   ASSERT_FALSE(reference["expected"][GetParam()].empty());
   for (const auto& [name, expected] : reference["expected"][GetParam()].items()) {
     Variables variables;
-    for (const auto& [key, value] : reference["cases"][name].items()) variables[key] = FromJson(value);
-    for (const char* token : {"bos_token", "eos_token"}) variables[token] = FromJson(reference[token]);
+    for (const auto& [key, value] : reference["cases"][name].items())
+      variables[key] = ValueFromJson(value.dump()).value();
+    for (const char* token : {"bos_token", "eos_token"}) variables[token] = Value::String(reference[token]);
     const auto rendered = Evaluator(*block, std::move(variables), absl::CivilSecond(2024, 7, 26, 12)).Render();
     if (expected.contains("error")) {
       EXPECT_EQ(rendered.status().code(), absl::StatusCode::kInvalidArgument) << name;
