@@ -1,20 +1,16 @@
 #include "engine/tokenizer/spm_tokenizer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "engine/base/status_macros.h"
+#include "engine/tokenizer/escaped_space.h"
 #include "engine/tokenizer/utf8.h"
 #include "engine/tokenizer/word_cache.h"
 
 namespace tandem::engine {
 namespace {
-
-constexpr absl::string_view kEscapedSpace = "\xE2\x96\x81";  // U+2581
 
 // A stretch of the text that merged so far, in a list linked by index. `bytes` is 0 once its left neighbour took it.
 struct Symbol {
@@ -48,25 +44,6 @@ Edges NextEdges(absl::string_view text) {
   return {bytes, first, static_cast<uint8_t>(text[bytes - 1])};
 }
 
-void AppendEscaped(absl::string_view text, std::string* out) {
-  for (size_t space = text.find(' '); space != absl::string_view::npos; space = text.find(' ')) {
-    out->append(text.data(), space).append(kEscapedSpace.data(), kEscapedSpace.size());
-    text.remove_prefix(space + 1);
-  }
-  out->append(text.data(), text.size());
-}
-
-// The byte of a token spelled "<0xAB>".
-absl::StatusOr<uint8_t> ParseByteToken(absl::string_view spelling, TokenId id) {
-  uint32_t byte = 0;
-  if (spelling.size() == 6 && spelling.substr(0, 3) == "<0x" && spelling[5] == '>' &&
-      absl::SimpleHexAtoi(spelling.substr(3, 2), &byte) && byte < 256) {
-    return static_cast<uint8_t>(byte);
-  }
-  return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.tokens[", id, "] is \"", spelling,
-                                                 "\" of type byte; byte tokens are spelled <0x00> to <0xFF>"));
-}
-
 }  // namespace
 
 struct SpmTokenizer::Scratch {
@@ -87,18 +64,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> SpmTokenizer::Create(const GgufFile& 
   std::unique_ptr<SpmTokenizer> result(new SpmTokenizer(std::move(vocabulary)));
   const Vocabulary& vocab = result->vocabulary_;
 
-  const auto scores = file.GetFloats("tokenizer.ggml.scores");
-  if (!scores.ok()) return MissingIsInvalid(scores.status());
-  if (scores->size() != vocab.spellings.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.scores has ", scores->size(),
-                                                   " entries, but tokenizer.ggml.tokens has ", vocab.size()));
-  }
-  for (size_t i = 0; i < scores->size(); ++i) {
-    if (std::isnan((*scores)[i])) {
-      return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.scores[", i, "] is not a number"));
-    }
-  }
-  result->scores_.assign(scores->begin(), scores->end());
+  TANDEM_ASSIGN_OR_RETURN(result->scores_, vocab.LoadScores(file));
   TANDEM_ASSIGN_OR_RETURN(result->add_space_prefix_, OptionalBool(file, "tokenizer.ggml.add_space_prefix", true));
 
   for (TokenId id = 0; id < vocab.size(); ++id) {
@@ -233,24 +199,7 @@ void SpmTokenizer::EncodeBytes(absl::string_view bytes, std::vector<TokenId>* ou
 }
 
 std::string SpmTokenizer::Piece(TokenId id, bool render_special) const {
-  if (id < 0 || id >= vocab_size_) return "";
-  const std::string& spelling = vocabulary_.spellings[id];
-  switch (vocabulary_.types[id]) {
-    case TokenType::kControl:
-    case TokenType::kUnknown:
-      return render_special ? spelling : "";
-    case TokenType::kUserDefined:
-      return spelling;
-    case TokenType::kByte: {
-      const auto byte = ParseByteToken(spelling, id);  // checked by Create
-      return byte.ok() ? std::string(1, static_cast<char>(*byte)) : "";
-    }
-    case TokenType::kUndefined:
-    case TokenType::kNormal:
-    case TokenType::kUnused:
-      return absl::StrReplaceAll(spelling, {{kEscapedSpace, " "}});
-  }
-  return "";
+  return UnescapedPiece(vocabulary_, id, render_special);
 }
 
 absl::string_view SpmTokenizer::Spelling(TokenId id) const {

@@ -5,7 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "engine/tokenizer/bpe_tokenizer.h"
 #include "engine/tokenizer/spm_tokenizer.h"
+#include "engine/tokenizer/unigram_tokenizer.h"
 #include "engine/tokenizer/vocabulary.h"
+#include "engine/tokenizer/wordpiece_tokenizer.h"
 
 namespace tandem::engine {
 
@@ -14,8 +16,10 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(const GgufFile& fil
   if (!kind.ok()) return MissingIsInvalid(kind.status());
   if (*kind == "llama") return SpmTokenizer::Create(file);
   if (*kind == "gpt2") return BpeTokenizer::Create(file);
+  if (*kind == "bert") return WordPieceTokenizer::Create(file);
+  if (*kind == "t5") return UnigramTokenizer::Create(file);
   return absl::UnimplementedError(
-      absl::StrCat("tokenizer.ggml.model is \"", *kind, "\"; known are \"llama\" and \"gpt2\""));
+      absl::StrCat("tokenizer.ggml.model is \"", *kind, "\"; known are \"llama\", \"gpt2\", \"bert\" and \"t5\""));
 }
 
 std::string Tokenizer::Decode(const std::vector<TokenId>& ids, bool render_special) const {

@@ -22,9 +22,9 @@ struct EncodeOptions {
 // Role: the tokenizer of one model. Immutable after Create, hence thread-safe.
 class Tokenizer {
  public:
-  // Copies what it needs from `file`. Kinds: tokenizer.ggml.model "llama" (SentencePiece-style) and "gpt2" (byte-level
-  // BPE). Errors: kInvalidArgument (missing or inconsistent metadata; names the key), kUnimplemented (another kind or
-  // an unknown pre-tokeniser; names it).
+  // Copies what it needs from `file`. Kinds, by tokenizer.ggml.model: "llama" (SentencePiece-style BPE), "gpt2"
+  // (byte-level BPE), "bert" (WordPiece), "t5" (unigram). Errors: kInvalidArgument (missing or inconsistent metadata;
+  // names the key), kUnimplemented (another kind or an unknown pre-tokeniser; names it).
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(const GgufFile& file);
   virtual ~Tokenizer() = default;
 

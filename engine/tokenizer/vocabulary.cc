@@ -1,6 +1,7 @@
 #include "engine/tokenizer/vocabulary.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <limits>
 
@@ -12,6 +13,7 @@ namespace tandem::engine {
 namespace {
 
 constexpr absl::string_view kTokens = "tokenizer.ggml.tokens";
+constexpr absl::string_view kScores = "tokenizer.ggml.scores";
 constexpr absl::string_view kTypes = "tokenizer.ggml.token_type";
 
 // Spellings by which chat models end an answer. Files often name only one of them as EOS, and some mark them as user
@@ -23,16 +25,6 @@ constexpr absl::string_view kEndSpellings[] = {"</s>",          "<|im_end|>",
                                                "<|EOT|>",       "<|END_OF_TURN_TOKEN|>",
                                                "<|return|>",    "<|call|>",
                                                "<|eot|>"};
-
-absl::StatusOr<TokenId> OptionalId(const GgufFile& file, absl::string_view key, int32_t vocab_size) {
-  if (!file.Has(key)) return -1;
-  TANDEM_ASSIGN_OR_RETURN(const int64_t id, file.GetInt(key));
-  if (id < 0 || id >= vocab_size) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(key, " is ", id, ", outside the vocabulary of ", vocab_size, " tokens; fix the model file"));
-  }
-  return static_cast<TokenId>(id);
-}
 
 absl::StatusOr<std::vector<TokenType>> LoadTypes(const GgufFile& file, size_t vocab_size) {
   if (!file.Has(kTypes)) return std::vector<TokenType>(vocab_size, TokenType::kNormal);
@@ -56,6 +48,16 @@ absl::StatusOr<std::vector<TokenType>> LoadTypes(const GgufFile& file, size_t vo
 
 absl::Status MissingIsInvalid(const absl::Status& status) {
   return absl::IsNotFound(status) ? absl::InvalidArgumentError(status.message()) : status;
+}
+
+absl::StatusOr<TokenId> OptionalId(const GgufFile& file, absl::string_view key, int32_t vocab_size) {
+  if (!file.Has(key)) return -1;
+  TANDEM_ASSIGN_OR_RETURN(const int64_t id, file.GetInt(key));
+  if (id < 0 || id >= vocab_size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(key, " is ", id, ", outside the vocabulary of ", vocab_size, " tokens; fix the model file"));
+  }
+  return static_cast<TokenId>(id);
 }
 
 absl::StatusOr<bool> OptionalBool(const GgufFile& file, absl::string_view key, bool fallback) {
@@ -94,6 +96,19 @@ absl::StatusOr<Vocabulary> Vocabulary::Load(const GgufFile& file, bool default_a
     if (type == TokenType::kUnknown && vocabulary.unknown < 0) vocabulary.unknown = id;
   }
   return vocabulary;
+}
+
+absl::StatusOr<std::vector<float>> Vocabulary::LoadScores(const GgufFile& file) const {
+  const auto scores = file.GetFloats(kScores);
+  if (!scores.ok()) return MissingIsInvalid(scores.status());
+  if (scores->size() != spellings.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(kScores, " has ", scores->size(), " entries, but ", kTokens, " has ", size()));
+  }
+  for (size_t i = 0; i < scores->size(); ++i) {
+    if (std::isnan((*scores)[i])) return absl::InvalidArgumentError(absl::StrCat(kScores, "[", i, "] is not a number"));
+  }
+  return std::vector<float>(scores->begin(), scores->end());
 }
 
 }  // namespace tandem::engine

@@ -38,7 +38,13 @@ struct Vocabulary {
   // Errors: kInvalidArgument naming the key (tokens missing or empty, types of another length or out of range, a token
   // id outside the vocabulary).
   static absl::StatusOr<Vocabulary> Load(const GgufFile& file, bool default_add_bos);
+  // tokenizer.ggml.scores, by token id; none is NaN. Errors: kInvalidArgument (missing, of another length, NaN).
+  absl::StatusOr<std::vector<float>> LoadScores(const GgufFile& file) const;
 };
+
+// Value of an optional key that names a token; -1 if it is not there. Errors: kInvalidArgument (outside the
+// vocabulary).
+absl::StatusOr<TokenId> OptionalId(const GgufFile& file, absl::string_view key, int32_t vocab_size);
 
 // Value of an optional flag. Errors: kInvalidArgument (the key has another type).
 absl::StatusOr<bool> OptionalBool(const GgufFile& file, absl::string_view key, bool fallback);

@@ -17,7 +17,7 @@ namespace tandem::engine {
 // Collects tokens, then makes the tokenizer through a real GGUF file in memory.
 class VocabBuilder {
  public:
-  // `model`: "llama" or "gpt2".
+  // `model`: "llama", "gpt2", "bert" or "t5".
   explicit VocabBuilder(const std::string& model) { writer_.SetString("tokenizer.ggml.model", model); }
 
   VocabBuilder& Add(const std::string& spelling, TokenType type = TokenType::kNormal, float score = 0.0f) {
