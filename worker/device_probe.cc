@@ -115,17 +115,18 @@ absl::StatusOr<double> MeasureInt8Macs(engine::ThreadPool& pool, engine::Isa isa
     TANDEM_ASSIGN_OR_RETURN(const engine::PackedMatrix matrix,
                             engine::PackedMatrix::Pack(engine::TensorType::kQ8_0, outputs, kCols, weights, pool));
     const engine::KernelTable& kernels = engine::KernelsFor(isa);
+    const engine::KernelTable::MatMul multiply = kernels.MatMulFor(engine::TensorType::kQ8_0);
     const QuantizedRows rows(kernels, kRows, kCols);
     std::vector<float> out(kRows * outputs);
     const double seconds = FastestPass(kMacsSeconds, [&] {
       pool.ParallelFor(matrix.groups(), 1, [&](int64_t begin, int64_t end, int) {
-        kernels.matmul_q8_0({.weights = matrix.view(),
-                             .x = {.q = rows.q.data(), .scale = rows.scale.data(), .sum16 = rows.sum16.data()},
-                             .rows = kRows,
-                             .out = out.data(),
-                             .out_stride = outputs,
-                             .group_begin = begin,
-                             .group_end = end});
+        multiply({.weights = matrix.view(),
+                  .x = {.q = rows.q.data(), .scale = rows.scale.data(), .sum16 = rows.sum16.data()},
+                  .rows = kRows,
+                  .out = out.data(),
+                  .out_stride = outputs,
+                  .group_begin = begin,
+                  .group_end = end});
       });
     });
     return static_cast<double>(kRows) * kCols * outputs / seconds;

@@ -5,13 +5,62 @@
 namespace tandem::engine {
 namespace {
 
+using enum TensorType;
+using MatMuls = decltype(KernelTable::matmul);
+
+constexpr KernelTable::MatMul& At(MatMuls& matmuls, TensorType type) { return matmuls[static_cast<size_t>(type)]; }
+
+template <TensorType... kTypes>
+constexpr void SetBlocks(MatMuls& matmuls) {
+  ((At(matmuls, kTypes) = scalar::MatMulBlocks<kTypes>), ...);
+}
+
+constexpr MatMuls ScalarMatMuls() {
+  MatMuls matmuls = {};
+  At(matmuls, kF32) = scalar::MatMulF32;
+  At(matmuls, kF16) = scalar::MatMulF16;
+  At(matmuls, kBF16) = scalar::MatMulBF16;
+  SetBlocks<kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS, kMXFP4, kTQ1_0,
+            kTQ2_0, kIQ2_XXS, kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ1_S, kIQ1_M>(matmuls);
+  return matmuls;
+}
+
+// The formats that go through planes (kernels/planes.h), for which `Set` names the kernel.
+template <typename Set>
+constexpr void SetPlanes(Set set) {
+  set.template operator()<kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kIQ4_NL, kIQ4_XS, kMXFP4, kTQ1_0, kTQ2_0, kIQ2_XXS,
+                          kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ1_S, kIQ1_M>();
+}
+
+constexpr MatMuls Avx2MatMuls() {
+  MatMuls matmuls = {};
+  At(matmuls, kF32) = avx2::MatMulF32;
+  At(matmuls, kF16) = avx2::MatMulF16;
+  At(matmuls, kBF16) = avx2::MatMulBF16;
+  At(matmuls, kQ8_0) = avx2::MatMulQ8_0;
+  At(matmuls, kQ4_K) = avx2::MatMulQ4_K;
+  At(matmuls, kQ5_K) = avx2::MatMulQ5_K;
+  At(matmuls, kQ6_K) = avx2::MatMulQ6_K;
+  SetPlanes([&]<TensorType... kTypes>() { ((At(matmuls, kTypes) = avx2::MatMulPlanes<kTypes>), ...); });
+  return matmuls;
+}
+
+constexpr MatMuls Avx512MatMuls() {
+  MatMuls matmuls = {};
+  At(matmuls, kF32) = avx512::MatMulF32;
+  At(matmuls, kF16) = avx512::MatMulF16;
+  At(matmuls, kBF16) = avx512::MatMulBF16;
+  At(matmuls, kQ8_0) = avx512::MatMulQ8_0;
+  At(matmuls, kQ4_K) = avx512::MatMulQ4_K;
+  At(matmuls, kQ5_K) = avx512::MatMulQ5_K;
+  At(matmuls, kQ6_K) = avx512::MatMulQ6_K;
+  SetPlanes([&]<TensorType... kTypes>() { ((At(matmuls, kTypes) = avx512::MatMulPlanes<kTypes>), ...); });
+  return matmuls;
+}
+
 constexpr KernelTable kScalarTable = {
     .isa = Isa::kScalar,
-    .matmul_f32 = scalar::MatMulF32,
-    .matmul_f16 = scalar::MatMulF16,
-    .matmul_q8_0 = scalar::MatMulQ8_0,
-    .matmul_q4_k = scalar::MatMulQ4_K,
-    .matmul_q6_k = scalar::MatMulQ6_K,
+    .matmul = ScalarMatMuls(),
     .quantize_block32 = scalar::QuantizeBlock32,
     .quantize_block256 = scalar::QuantizeBlock256,
     .rms_norm = scalar::RmsNorm,
@@ -24,11 +73,7 @@ constexpr KernelTable kScalarTable = {
 
 constexpr KernelTable kAvx2Table = {
     .isa = Isa::kAvx2,
-    .matmul_f32 = avx2::MatMulF32,
-    .matmul_f16 = avx2::MatMulF16,
-    .matmul_q8_0 = avx2::MatMulQ8_0,
-    .matmul_q4_k = avx2::MatMulQ4_K,
-    .matmul_q6_k = avx2::MatMulQ6_K,
+    .matmul = Avx2MatMuls(),
     .quantize_block32 = avx2::QuantizeBlock32,
     .quantize_block256 = avx2::QuantizeBlock256,
     .rms_norm = avx2::RmsNorm,
@@ -41,11 +86,7 @@ constexpr KernelTable kAvx2Table = {
 
 constexpr KernelTable kAvx512Table = {
     .isa = Isa::kAvx512,
-    .matmul_f32 = avx512::MatMulF32,
-    .matmul_f16 = avx512::MatMulF16,
-    .matmul_q8_0 = avx512::MatMulQ8_0,
-    .matmul_q4_k = avx512::MatMulQ4_K,
-    .matmul_q6_k = avx512::MatMulQ6_K,
+    .matmul = Avx512MatMuls(),
     .quantize_block32 = avx512::QuantizeBlock32,
     .quantize_block256 = avx512::QuantizeBlock256,
     .rms_norm = avx512::RmsNorm,
@@ -58,33 +99,10 @@ constexpr KernelTable kAvx512Table = {
 
 }  // namespace
 
-KernelTable::MatMul KernelTable::MatMulFor(TensorType type) const {
-  switch (type) {
-    case TensorType::kF32:
-      return matmul_f32;
-    case TensorType::kF16:
-      return matmul_f16;
-    case TensorType::kQ8_0:
-      return matmul_q8_0;
-    case TensorType::kQ4_K:
-      return matmul_q4_k;
-    case TensorType::kQ6_K:
-      return matmul_q6_k;
-    default:
-      return nullptr;
-  }
-}
-
 ActivationKind ActivationKindFor(TensorType type) {
-  switch (type) {
-    case TensorType::kQ8_0:
-      return ActivationKind::kInt8Block32;
-    case TensorType::kQ4_K:
-    case TensorType::kQ6_K:
-      return ActivationKind::kInt8Block256;
-    default:
-      return ActivationKind::kF32;
-  }
+  const BlockFormat* format = FindBlockFormat(type);
+  if (format == nullptr || format->block_elements == 1) return ActivationKind::kF32;
+  return format->block_elements == 32 ? ActivationKind::kInt8Block32 : ActivationKind::kInt8Block256;
 }
 
 bool HasKernels(TensorType type) { return kScalarTable.MatMulFor(type) != nullptr; }

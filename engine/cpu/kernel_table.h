@@ -3,6 +3,7 @@
 // input whose results are not NaN, odd sizes and tails included. Argument structs: engine/cpu/kernels/kernel_args.h.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -13,18 +14,15 @@
 
 namespace tandem::engine {
 
-// How a matmul takes its activations. F32 for F32 and F16 weights; int8 with one scale per 32 for Q8_0; int8 with one
-// scale per 256 and sums per 16 for the K formats.
+// How a matmul takes its activations. F32 for F32, F16 and BF16 weights; int8 with one scale a block and sums per 16
+// for the quantised formats, of 32 or 256 elements as their own blocks.
 enum class ActivationKind { kF32, kInt8Block32, kInt8Block256 };
 
 struct KernelTable {
   Isa isa;
 
-  void (*matmul_f32)(const MatMulArgs&);
-  void (*matmul_f16)(const MatMulArgs&);
-  void (*matmul_q8_0)(const MatMulArgs&);
-  void (*matmul_q4_k)(const MatMulArgs&);
-  void (*matmul_q6_k)(const MatMulArgs&);
+  using MatMul = void (*)(const MatMulArgs&);
+  std::array<MatMul, kTensorTypeCodes> matmul;  // by type code; null for a type without kernels
 
   // One row to int8: scale = max|x| / 127 (one float division), q = round half to even of x * (127 / max|x|) clamped to
   // +-127; a block with max|x| < 2^-119 has scale 0 and q 0. Writes cols values, cols / block scales, cols / 16 sums.
@@ -44,9 +42,11 @@ struct KernelTable {
   void (*attention)(const AttentionArgs&);
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);  // round to nearest even
 
-  // The matmul of a weight type and the activations it takes; null for a type without kernels.
-  using MatMul = void (*)(const MatMulArgs&);
-  MatMul MatMulFor(TensorType type) const;
+  // The matmul of a weight type; null for a type without kernels.
+  MatMul MatMulFor(TensorType type) const {
+    const auto code = static_cast<size_t>(type);
+    return code < matmul.size() ? matmul[code] : nullptr;
+  }
 };
 
 // Activation kind of a weight type. Only for types with kernels (HasKernels).

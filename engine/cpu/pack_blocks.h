@@ -1,6 +1,7 @@
-// Turns one block of 16 rows from file format into the packed layout of engine/cpu/packed_matrix.h.
+// How the blocks of 16 rows are laid side by side: the layout of engine/cpu/packed_matrix.h.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -8,16 +9,21 @@
 
 namespace tandem::engine {
 
-struct BlockPacker {
+// A block of the file as words: the same word of all 16 rows lies together.
+struct BlockLayout {
+  struct Run {
+    uint8_t words, word_bytes;  // 1, 2 or 4
+  };
   TensorType type;
-  uint32_t block_elements;
-  uint32_t file_bytes;            // of one row's block in the file
-  uint32_t packed_bytes_per_row;  // of one row's share of a packed block
-  // Packs the blocks at rows[0..15] (null = a row of zeros) to `out`, 16 * packed_bytes_per_row bytes.
-  void (*pack)(const std::byte* const* rows, std::byte* out);
+  std::array<Run, 3> runs;  // in the order of the file; unused ones have no words
 };
 
-// The packer of `type`, or null if the type has no packed form. Lives forever; thread-safe.
-const BlockPacker* FindBlockPacker(TensorType type);
+// The layout of `type`, or null if the type has no packed form. Lives forever; thread-safe.
+const BlockLayout* FindBlockLayout(TensorType type);
+
+// Packs the blocks at rows[0..15] (null = a row of zeros) to `out`, 16 * block_bytes bytes.
+void PackBlock(const BlockLayout& layout, const std::byte* const* rows, std::byte* out);
+// The way back for one row: its block in file format.
+void UnpackBlock(const BlockLayout& layout, const std::byte* packed, int lane, std::byte* block);
 
 }  // namespace tandem::engine

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/cpu/pack_blocks.h"
+#include "engine/quant/block_format.h"
 
 namespace tandem::engine {
 namespace {
@@ -38,28 +39,28 @@ absl::string_view TypeName(TensorType type) {
 }  // namespace
 
 uint64_t PackedGroupBytes(TensorType type, uint64_t cols) {
-  const BlockPacker* packer = FindBlockPacker(type);
-  if (packer == nullptr || cols % packer->block_elements != 0) return 0;
-  const uint64_t blocks = cols / packer->block_elements;
-  const uint64_t block_bytes = uint64_t{kRowGroup} * packer->packed_bytes_per_row;
+  if (FindBlockLayout(type) == nullptr) return 0;
+  const BlockFormat& format = *FindBlockFormat(type);
+  if (cols % format.block_elements != 0) return 0;
+  const uint64_t blocks = cols / format.block_elements;
+  const uint64_t block_bytes = uint64_t{kRowGroup} * format.block_bytes;
   if (blocks > std::numeric_limits<uint64_t>::max() / block_bytes) return 0;
   return blocks * block_bytes;
 }
 
 absl::StatusOr<uint64_t> PackedMatrixBytes(TensorType type, uint64_t rows, uint64_t cols) {
-  const BlockPacker* packer = FindBlockPacker(type);
-  if (packer == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("weights of type ", static_cast<uint32_t>(type), " (",
-                                                   TypeName(type),
-                                                   ") have no CPU kernels; convert the model to F32, "
-                                                   "F16, Q8_0, Q4_K or Q6_K"));
+  if (FindBlockLayout(type) == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("weights of type ", static_cast<uint32_t>(type), " (", TypeName(type),
+                     ") have no CPU kernels; use one of the model's float or quantised forms, such as F16 or Q4_K"));
   }
   if (rows == 0 || cols == 0) {
     return absl::InvalidArgumentError(absl::StrCat("a weight matrix of ", rows, " x ", cols, " is empty"));
   }
-  if (cols % packer->block_elements != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("a ", TypeName(type), " matrix needs columns in multiples of ",
-                                                   packer->block_elements, ", not ", cols));
+  const uint32_t block_elements = FindBlockFormat(type)->block_elements;
+  if (cols % block_elements != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a ", TypeName(type), " matrix needs columns in multiples of ", block_elements, ", not ", cols));
   }
   const uint64_t group_bytes = PackedGroupBytes(type, cols);
   const uint64_t groups = rows / kRowGroup + (rows % kRowGroup != 0 ? 1 : 0);
@@ -74,9 +75,10 @@ absl::StatusOr<uint64_t> PackedMatrixBytes(TensorType type, uint64_t rows, uint6
 absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, uint64_t cols,
                                                 std::span<const std::byte> src, ThreadPool& pool) {
   TANDEM_ASSIGN_OR_RETURN(const uint64_t bytes, PackedMatrixBytes(type, rows, cols));
-  const BlockPacker& packer = *FindBlockPacker(type);
-  // The file form of a row is no larger than its packed form, so nothing overflows here.
-  const uint64_t row_bytes = cols / packer.block_elements * packer.file_bytes;
+  const BlockLayout& layout = *FindBlockLayout(type);
+  const BlockFormat& format = *FindBlockFormat(type);
+  // The file form of a row is as large as its packed form, so nothing overflows here.
+  const uint64_t row_bytes = cols / format.block_elements * format.block_bytes;
   if (src.size() != rows * row_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("a ", TypeName(type), " matrix of ", rows, " x ", cols, " has ",
                                                    rows * row_bytes, " bytes, not ", src.size()));
@@ -100,11 +102,10 @@ absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, 
         const uint64_t row = static_cast<uint64_t>(g) * kRowGroup + lane;
         in[lane] = row < rows ? src.data() + row * row_bytes : nullptr;
       }
-      for (uint64_t b = 0; b < cols / packer.block_elements; ++b) {
-        packer.pack(in, out);
-        out += kRowGroup * packer.packed_bytes_per_row;
+      for (uint64_t b = 0; b < cols / format.block_elements; ++b, out += kRowGroup * format.block_bytes) {
+        PackBlock(layout, in, out);
         for (const std::byte*& p : in) {
-          if (p != nullptr) p += packer.file_bytes;
+          if (p != nullptr) p += format.block_bytes;
         }
       }
     }

@@ -1,19 +1,13 @@
 // Weight matrices as the kernels read them: 16 rows side by side, so that vector lanes are rows.
 //
 // Rows are taken in groups of kRowGroup = 16 (the last group is padded with zero rows). Within a group, the K axis is
-// cut into the format's blocks; for one block the group holds, in this order ("x16" = one value for each of the 16
-// rows, adjacent):
+// cut into the format's blocks, and the block of each row into words: half floats (and the exponent byte of MXFP4) one
+// a word, all else 4 bytes a word. The packed block holds word 0 of the 16 rows, then word 1 of the 16 rows, and so on
+// in the order of the file, which engine/quant describes for each format. It is as large as the 16 blocks of the file.
 //
-//   F32, F16   one element:  value x16 (4 or 2 bytes each)
-//   Q8_0       32 elements:  f16 d x16 | 8 units of 4 elements: int8[16 rows][4]
-//   Q4_K       256 elements: f16 d x16 | f16 dmin x16 | u8 scale[8 sub-blocks] x16 | u8 min[8] x16 |
-//                            32 vectors u8[16 rows][4]: vector 8c+u has in its low nibbles elements 64c+4u.. and in its
-//                            high nibbles 64c+32+4u..
-//   Q6_K       256 elements: f16 d x16 | i8 scale[16 sub-blocks] x16 | 16 triples of vectors u8[16 rows][4]. Triple t:
-//                            low nibbles of unit t (low) and t + 32 (high) | of t + 16 and t + 48 | top bit pairs of
-//                            units t, t + 16, t + 32, t + 48 from the low bits up. Unit u = elements 4u..4u + 3.
-//
-// A unit's 4 elements of one row are adjacent bytes, the operand shape of the 4-way int8 dot product instructions.
+// Quants of 4 consecutive elements ("a unit") that a format keeps in adjacent bytes are so the operand of the 4-way
+// int8 dot product instructions: Q8_0 is f16 d[16 rows] | 8 vectors int8[16 rows][4]; the nibbles of Q4_K are vectors
+// u8[16 rows][4] with one unit in the low halves and one in the high.
 #pragma once
 
 #include <cstddef>

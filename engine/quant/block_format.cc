@@ -18,12 +18,12 @@ static_assert(std::endian::native == std::endian::little, "blocks are read as th
 // A format that is numbers itself.
 constexpr BlockFormat Floats(TensorType type, absl::string_view name, uint32_t bytes,
                              BlockFormat::Dequantize dequantize, BlockFormat::Quantize quantize) {
-  return {type, name, 1, bytes, nullptr, dequantize, quantize};
+  return {type, name, 1, bytes, false, nullptr, dequantize, quantize};
 }
 
 // A format that Tandem can list but not compute with.
 constexpr BlockFormat Listed(TensorType type, absl::string_view name, uint32_t elements, uint32_t bytes) {
-  return {type, name, elements, bytes, nullptr, nullptr, nullptr};
+  return {type, name, elements, bytes, false, nullptr, nullptr, nullptr};
 }
 
 template <BlockFormat::Decode kDecode, size_t kElements, size_t kBytes>
@@ -41,8 +41,9 @@ void DequantizeBlocks(const std::byte* src, float* dst, size_t count) {
 
 // A format of quantised blocks; `quantize` null if there is none.
 template <BlockFormat::Decode kDecode, size_t kElements, size_t kBytes>
-constexpr BlockFormat Blocks(TensorType type, absl::string_view name, BlockFormat::Quantize quantize) {
-  return {type, name, kElements, kBytes, kDecode, DequantizeBlocks<kDecode, kElements, kBytes>, quantize};
+constexpr BlockFormat Blocks(TensorType type, absl::string_view name, BlockFormat::Quantize quantize,
+                             bool has_mins = false) {
+  return {type, name, kElements, kBytes, has_mins, kDecode, DequantizeBlocks<kDecode, kElements, kBytes>, quantize};
 }
 
 using enum TensorType;
@@ -51,15 +52,15 @@ constexpr std::array kFormats = {
     Floats(kF32, "F32", 4, DequantizeF32, QuantizeF32),
     Floats(kF16, "F16", 2, DequantizeF16, QuantizeF16),
     Blocks<DecodeQ4_0, 32, 18>(kQ4_0, "Q4_0", QuantizeQ4_0),
-    Blocks<DecodeQ4_1, 32, 20>(kQ4_1, "Q4_1", QuantizeQ4_1),
+    Blocks<DecodeQ4_1, 32, 20>(kQ4_1, "Q4_1", QuantizeQ4_1, /*has_mins=*/true),
     Blocks<DecodeQ5_0, 32, 22>(kQ5_0, "Q5_0", QuantizeQ5_0),
-    Blocks<DecodeQ5_1, 32, 24>(kQ5_1, "Q5_1", QuantizeQ5_1),
+    Blocks<DecodeQ5_1, 32, 24>(kQ5_1, "Q5_1", QuantizeQ5_1, /*has_mins=*/true),
     Blocks<DecodeQ8_0, 32, 34>(kQ8_0, "Q8_0", QuantizeQ8_0),
     Listed(kQ8_1, "Q8_1", 32, 36),
-    Blocks<DecodeQ2K, 256, 84>(kQ2_K, "Q2_K", QuantizeQ2K),
+    Blocks<DecodeQ2K, 256, 84>(kQ2_K, "Q2_K", QuantizeQ2K, /*has_mins=*/true),
     Blocks<DecodeQ3K, 256, 110>(kQ3_K, "Q3_K", QuantizeQ3K),
-    Blocks<DecodeQ4K, 256, 144>(kQ4_K, "Q4_K", QuantizeQ4K),
-    Blocks<DecodeQ5K, 256, 176>(kQ5_K, "Q5_K", QuantizeQ5K),
+    Blocks<DecodeQ4K, 256, 144>(kQ4_K, "Q4_K", QuantizeQ4K, /*has_mins=*/true),
+    Blocks<DecodeQ5K, 256, 176>(kQ5_K, "Q5_K", QuantizeQ5K, /*has_mins=*/true),
     Blocks<DecodeQ6K, 256, 210>(kQ6_K, "Q6_K", QuantizeQ6K),
     Listed(kQ8_K, "Q8_K", 256, 292),
     Blocks<DecodeIq2Xxs, 256, 66>(kIQ2_XXS, "IQ2_XXS", nullptr),

@@ -31,6 +31,7 @@ struct BlockFormat {
   absl::string_view name;  // upper case, as in file names: "Q4_K"
   uint32_t block_elements;
   uint32_t block_bytes;
+  bool has_mins;          // dmin and mins of the integers count; where not, they are 0
   Decode decode;          // null for the float formats, and for one that Tandem can list but not compute with
   Dequantize dequantize;  // null for one that Tandem can list but not compute with
   Quantize quantize;      // null for those, and for the codebook formats IQ1, IQ2 and IQ3

@@ -27,12 +27,13 @@ struct Activations {
 
 // out[r, o] = sum over k of w[o, k] * x[r, k] for row groups [group_begin, group_end) of w, as one chain per output in
 // ascending K:
-//   F32, F16   acc = fma(float(w), x, acc) per element
-//   Q8_0       acc = fma(d * scale, float(dot), acc) per 32, dot exact in int32
-//   Q4_K       per 256: acc = fma(d * scale, float(sum_j sc_j dot_j), acc), then
-//              acc = fma(-(dmin * scale), float(sum_j m_j sum32_j), acc)
-//   Q6_K       per 256: acc = fma(d * scale, float(sum_j sc_j dot_j), acc), dot_j over 16 of (q - 32) * x
-// d * scale is one float product, rounded. acc starts at +0.
+//   F32, F16, BF16   acc = fma(float(w), x, acc) per element
+//   quantised        per block of 32 or 256, whose weights are (d * scale_j) * q - dmin * min_j with j counting runs of
+//   16
+//                    (engine/quant/integer_block.h): acc = fma(d * s, float(sum_j scale_j dot_j), acc) and, in formats
+//                    with mins, acc = fma(-(dmin * s), float(sum_j min_j sum16_j), acc)
+// s is the activations' scale of the block, dot_j and the sums are exact in int32; d * s is one float product, rounded.
+// acc starts at +0.
 struct MatMulArgs {
   PackedView weights;
   Activations x;

@@ -3,14 +3,15 @@
 #pragma once
 
 #include "engine/cpu/kernels/kernel_args.h"
+#include "engine/quant/tensor_type.h"
 
 namespace tandem::engine::scalar {
 
 void MatMulF32(const MatMulArgs& args);
 void MatMulF16(const MatMulArgs& args);
-void MatMulQ8_0(const MatMulArgs& args);
-void MatMulQ4_K(const MatMulArgs& args);
-void MatMulQ6_K(const MatMulArgs& args);
+void MatMulBF16(const MatMulArgs& args);
+template <TensorType kType>
+void MatMulBlocks(const MatMulArgs& args);  // any quantised type
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
@@ -26,9 +27,13 @@ namespace tandem::engine::avx2 {
 
 void MatMulF32(const MatMulArgs& args);
 void MatMulF16(const MatMulArgs& args);
+void MatMulBF16(const MatMulArgs& args);
 void MatMulQ8_0(const MatMulArgs& args);
 void MatMulQ4_K(const MatMulArgs& args);
+void MatMulQ5_K(const MatMulArgs& args);
 void MatMulQ6_K(const MatMulArgs& args);
+template <TensorType kType>
+void MatMulPlanes(const MatMulArgs& args);  // the other quantised types
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
@@ -43,9 +48,13 @@ namespace tandem::engine::avx512 {
 
 void MatMulF32(const MatMulArgs& args);
 void MatMulF16(const MatMulArgs& args);
+void MatMulBF16(const MatMulArgs& args);
 void MatMulQ8_0(const MatMulArgs& args);
 void MatMulQ4_K(const MatMulArgs& args);
+void MatMulQ5_K(const MatMulArgs& args);
 void MatMulQ6_K(const MatMulArgs& args);
+template <TensorType kType>
+void MatMulPlanes(const MatMulArgs& args);  // the other quantised types
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);

@@ -38,19 +38,19 @@ inline void RunGroups(const MatMulArgs& args) {
   for (; g < args.group_end; ++g) RunRows<Kernel, 1, kMaxRows>(args, g, 0);
 }
 
-// The sums of 16 q as int16 pairs, the operand of a madd with pairs of sub-block scales: pairs[i] = sums 2i, 2i + 1.
-inline void PackSumPairs(const int32_t* sum16, int32_t (&pairs)[8]) {
-  const __m128i low = _mm_packs_epi32(Load128(sum16), Load128(sum16 + 4));
-  const __m128i high = _mm_packs_epi32(Load128(sum16 + 8), Load128(sum16 + 12));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(pairs), low);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(pairs + 4), high);
-}
-
-// The same for sums over 32: pairs[i] = those of sub-blocks 2i, 2i + 1.
-inline void PackSum32Pairs(const int32_t* sum16, int32_t (&pairs)[4]) {
-  const __m128i low = _mm_hadd_epi32(Load128(sum16), Load128(sum16 + 4));
-  const __m128i high = _mm_hadd_epi32(Load128(sum16 + 8), Load128(sum16 + 12));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(pairs), _mm_packs_epi32(low, high));
+// The sums of each kSub (16 or 32) of 256 q as int16 pairs, the operand of a madd with pairs of sub-block scales:
+// pairs[i] = those of sub-blocks 2i, 2i + 1.
+template <int kSub>
+inline void PackPairs(const int32_t* sum16, int32_t (&pairs)[128 / kSub]) {
+  __m128i four[4];
+  for (int i = 0; i < 4; ++i) four[i] = Load128(sum16 + 4 * i);
+  __m128i* out = reinterpret_cast<__m128i*>(pairs);
+  if constexpr (kSub == 16) {
+    _mm_storeu_si128(out, _mm_packs_epi32(four[0], four[1]));
+    _mm_storeu_si128(out + 1, _mm_packs_epi32(four[2], four[3]));
+  } else {
+    _mm_storeu_si128(out, _mm_packs_epi32(_mm_hadd_epi32(four[0], four[1]), _mm_hadd_epi32(four[2], four[3])));
+  }
 }
 
 // The fold 8, 4, 2, 1 of 16 partial sums, given after its first step.

@@ -28,7 +28,11 @@ inline std::vector<Isa> VectorIsas() {
 }
 
 inline std::vector<TensorType> KernelTypes() {
-  return {TensorType::kF32, TensorType::kF16, TensorType::kQ8_0, TensorType::kQ4_K, TensorType::kQ6_K};
+  std::vector<TensorType> types;
+  for (const BlockFormat& format : AllBlockFormats()) {
+    if (HasKernels(format.type)) types.push_back(format.type);
+  }
+  return types;
 }
 
 // A float of random sign, magnitude 2^low..2^high.
@@ -52,6 +56,60 @@ inline uint16_t RandomHalf(Rng& rng) {
   }
 }
 
+// Where a quantised format keeps its half floats. IQ1_M and MXFP4 have none.
+struct HalvesAt {
+  size_t at = 0;
+  int count = 1;
+};
+inline HalvesAt FindHalves(TensorType type) {
+  switch (type) {
+    case TensorType::kQ4_1:
+    case TensorType::kQ5_1:
+    case TensorType::kQ4_K:
+    case TensorType::kQ5_K:
+      return {0, 2};
+    case TensorType::kQ2_K:
+      return {80, 2};
+    case TensorType::kQ3_K:
+      return {108, 1};
+    case TensorType::kQ6_K:
+      return {208, 1};
+    case TensorType::kTQ1_0:
+      return {52, 1};
+    case TensorType::kTQ2_0:
+      return {64, 1};
+    case TensorType::kIQ1_M:
+    case TensorType::kMXFP4:
+      return {0, 0};
+    default:
+      return {0, 1};
+  }
+}
+
+// Gives a block of a quantised format, all else of which is set, finite scales.
+inline void SetRandomScales(Rng& rng, TensorType type, bool extreme, std::byte* block) {
+  const auto half = [&] {
+    constexpr uint16_t kEdges[] = {0x0001, 0x83ff, 0x7bff, 0x0000};
+    return extreme ? kEdges[rng() % 4] : RandomHalf(rng);
+  };
+  const HalvesAt halves = FindHalves(type);
+  for (int i = 0; i < halves.count; ++i) {
+    const uint16_t bits = half();
+    std::memcpy(block + halves.at + 2 * i, &bits, sizeof(bits));
+  }
+  if (type == TensorType::kIQ1_M) {
+    const uint16_t bits = half();
+    for (int i = 0; i < 4; ++i) {
+      std::byte& top = block[49 + 2 * i];
+      top = (top & std::byte{15}) | static_cast<std::byte>((bits >> (4 * i) & 15) << 4);
+    }
+  }
+  if (type == TensorType::kMXFP4) {
+    constexpr int kEdges[] = {0, 1, 2, 190};
+    block[0] = static_cast<std::byte>(extreme ? kEdges[rng() % 4] : static_cast<int>(100 + rng() % 56));
+  }
+}
+
 // Random weights in file format. With `extreme`, whole blocks are at the edges of the format: all bits set or only the
 // top bit of each byte (int8 -128, largest nibbles, 6-bit scales of 63), zero, sub-normal or largest scales.
 inline std::vector<std::byte> RandomWeights(Rng& rng, TensorType type, int64_t rows, int64_t cols, bool extreme) {
@@ -66,6 +124,12 @@ inline std::vector<std::byte> RandomWeights(Rng& rng, TensorType type, int64_t r
       std::memcpy(block, &value, sizeof(value));
       continue;
     }
+    if (type == TensorType::kBF16) {
+      const float value =
+          extreme && rng() % 4 == 0 ? 0x1p-133f * static_cast<float>(rng() % 3) : RandomFloat(rng, -20, 8);
+      format.quantize(&value, nullptr, block, 1);
+      continue;
+    }
     if (type == TensorType::kF16) {
       const uint16_t half = RandomHalf(rng);
       std::memcpy(block, &half, sizeof(half));
@@ -76,14 +140,7 @@ inline std::vector<std::byte> RandomWeights(Rng& rng, TensorType type, int64_t r
     for (uint32_t i = 0; i < format.block_bytes; ++i) {
       block[i] = static_cast<std::byte>(kind < 3 ? kFill[kind] : static_cast<int>(rng() & 255));
     }
-    // The half floats, at the front but for Q6_K: finite in any case.
-    const int halves = type == TensorType::kQ4_K ? 2 : 1;
-    std::byte* d = type == TensorType::kQ6_K ? block + 208 : block;
-    for (int i = 0; i < halves; ++i) {
-      constexpr uint16_t kEdges[] = {0x0001, 0x83ff, 0x7bff, 0x0000};
-      const uint16_t half = extreme ? kEdges[rng() % 4] : RandomHalf(rng);
-      std::memcpy(d + 2 * i, &half, sizeof(half));
-    }
+    SetRandomScales(rng, type, extreme, block);
   }
   return bytes;
 }
@@ -95,11 +152,14 @@ inline std::vector<float> Dequantized(TensorType type, const std::vector<std::by
   return values;
 }
 
-// The same with the mins of Q4_K taken as zero, to tell the two parts of a weight, which may cancel.
+// The same with the mins taken as zero, to tell the two parts of a weight, which may cancel.
 inline std::vector<float> DequantizedWithoutMin(TensorType type, std::vector<std::byte> bytes, int64_t count) {
-  if (type == TensorType::kQ4_K) {
-    const BlockFormat& format = *FindBlockFormat(type);
-    for (size_t at = 0; at < bytes.size(); at += format.block_bytes) bytes[at + 2] = bytes[at + 3] = std::byte{0};
+  const BlockFormat& format = *FindBlockFormat(type);
+  if (format.has_mins) {
+    const size_t dmin = FindHalves(type).at + 2;
+    for (size_t at = 0; at < bytes.size(); at += format.block_bytes) {
+      bytes[at + dmin] = bytes[at + dmin + 1] = std::byte{0};
+    }
   }
   return Dequantized(type, bytes, count);
 }

@@ -62,7 +62,7 @@ TEST_P(MatMulTest, ScalarMatchesDoubleArithmetic) {
     const std::vector<float> out = Run(c, Isa::kScalar);
     const std::vector<float> w = Dequantized(type, bytes_, c.rows * c.cols);
     const std::vector<float> without_min = DequantizedWithoutMin(type, bytes_, c.rows * c.cols);
-    // Per block: d * scale, the conversion and the FMA, twice for Q4_K.
+    // Per block: d * scale, the conversion and the FMA, twice for formats with mins.
     const double roundings = 6.0 * static_cast<double>(cols / block) + 2.0;
     for (int t = 0; t < c.tokens; ++t) {
       for (int64_t o = 0; o < c.rows; ++o) {
@@ -145,12 +145,16 @@ INSTANTIATE_TEST_SUITE_P(Types, MatMulTest, ::testing::ValuesIn(KernelTypes()),
                          [](const auto& info) { return std::string(FindBlockFormat(info.param)->name); });
 
 TEST(KernelTableTest, TypesWithoutKernelsAreKnown) {
-  EXPECT_FALSE(HasKernels(TensorType::kQ4_0));
+  EXPECT_FALSE(HasKernels(TensorType::kQ8_1));
   EXPECT_EQ(KernelsFor(Isa::kScalar).MatMulFor(TensorType::kI32), nullptr);
-  for (const TensorType type : KernelTypes()) EXPECT_TRUE(HasKernels(type));
+  EXPECT_EQ(KernelsFor(Isa::kScalar).MatMulFor(static_cast<TensorType>(1000)), nullptr);
+  EXPECT_EQ(KernelTypes().size(), 25u);
+  for (const BlockFormat& format : AllBlockFormats()) EXPECT_EQ(HasKernels(format.type), format.computable());
   EXPECT_EQ(ActivationKindFor(TensorType::kF16), ActivationKind::kF32);
   EXPECT_EQ(ActivationKindFor(TensorType::kQ8_0), ActivationKind::kInt8Block32);
+  EXPECT_EQ(ActivationKindFor(TensorType::kMXFP4), ActivationKind::kInt8Block32);
   EXPECT_EQ(ActivationKindFor(TensorType::kQ6_K), ActivationKind::kInt8Block256);
+  EXPECT_EQ(ActivationKindFor(TensorType::kIQ4_XS), ActivationKind::kInt8Block256);
 }
 
 // A set that was asked for is the set that runs.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/cpu/pack_blocks.h"
 #include "tests/engine/cpu/kernel_test_support.h"
 
 namespace tandem::engine {
@@ -15,7 +16,8 @@ TEST(PackedMatrixTest, SizesFollowTheLayout) {
   EXPECT_EQ(PackedGroupBytes(TensorType::kF32, 10), 16u * 40);
   EXPECT_EQ(PackedGroupBytes(TensorType::kF16, 10), 16u * 20);
   EXPECT_EQ(PackedGroupBytes(TensorType::kQ8_0, 64), 16u * 68);
-  EXPECT_EQ(PackedGroupBytes(TensorType::kQ4_K, 512), 16u * 296);
+  EXPECT_EQ(PackedGroupBytes(TensorType::kQ4_K, 512), 16u * 288);
+  EXPECT_EQ(PackedGroupBytes(TensorType::kMXFP4, 64), 16u * 34);
   EXPECT_EQ(PackedGroupBytes(TensorType::kQ6_K, 512), 16u * 420);
   EXPECT_EQ(PackedGroupBytes(TensorType::kQ6_K, 128), 0u);
   EXPECT_EQ(PackedGroupBytes(TensorType::kI32, 16), 0u);
@@ -27,7 +29,7 @@ TEST(PackedMatrixTest, RefusedShapesReturnInvalidArgument) {
     return PackedMatrixBytes(type, rows, cols).status().code();
   };
   constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-  EXPECT_EQ(code(TensorType::kQ4_0, 16, 32), kInvalid);
+  EXPECT_EQ(code(TensorType::kQ8_1, 16, 32), kInvalid);
   EXPECT_EQ(code(static_cast<TensorType>(999), 16, 32), kInvalid);
   EXPECT_EQ(code(TensorType::kQ4_K, 16, 32), kInvalid);
   EXPECT_EQ(code(TensorType::kF32, 0, 32), kInvalid);
@@ -58,6 +60,27 @@ TEST(PackedMatrixTest, PlacesRowsSideBySide) {
   want[0] = 1, want[1] = 3, want[2] = 5;
   want[16] = 2, want[17] = 4, want[18] = 6;
   EXPECT_EQ(packed, want);
+}
+
+TEST(PackedMatrixTest, EveryRowIsFoundBackInItsLane) {
+  ThreadPool pool(1, false);
+  Rng rng(6);
+  for (const TensorType type : KernelTypes()) {
+    const BlockFormat& format = *FindBlockFormat(type);
+    const std::vector<std::byte> src = RandomWeights(rng, type, 19, 2 * format.block_elements, false);
+    const PackedMatrix m = *PackedMatrix::Pack(type, 19, 2 * format.block_elements, src, pool);
+    for (size_t i = 0; i < 32; ++i) {
+      for (size_t b = 0; b < 2; ++b) {
+        std::vector<std::byte> block(format.block_bytes);
+        const std::byte* packed = m.group(static_cast<int64_t>(i / 16)) + b * 16 * format.block_bytes;
+        UnpackBlock(*FindBlockLayout(type), packed, static_cast<int>(i % 16), block.data());
+        const std::byte* own = src.data() + (2 * i + b) * format.block_bytes;
+        const std::vector<std::byte> want =
+            i < 19 ? std::vector<std::byte>(own, own + format.block_bytes) : std::vector<std::byte>(format.block_bytes);
+        ASSERT_EQ(block, want) << std::string(format.name) << " row " << i;
+      }
+    }
+  }
 }
 
 TEST(PackedMatrixTest, ThreadsDoNotChangeTheResultAndMemoryIsAligned) {

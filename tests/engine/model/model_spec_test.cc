@@ -190,9 +190,9 @@ const BadFile kBadFiles[] = {
     {"NoKernels",
      [](TinyModel& m) {
        m.tensors["blk.0.ffn_up.weight"] = {
-           .dims = {64, 96}, .type = TensorType::kQ5_1, .data = std::vector<std::byte>(96 * 2 * 24)};
+           .dims = {64, 96}, .type = TensorType::kQ8_1, .data = std::vector<std::byte>(96 * 2 * 36)};
      },
-     kUnimplemented, "blk.0.ffn_up.weight has type Q5_1", "Q8_0"},
+     kUnimplemented, "blk.0.ffn_up.weight has type Q8_1", "Q8_0"},
     {"UnreadableNorm",
      [](TinyModel& m) {
        m.tensors["blk.0.ffn_norm.weight"] = {.dims = {64}, .type = TensorType::kI8, .data = std::vector<std::byte>(64)};

@@ -17,6 +17,14 @@ struct LoadF16 {
   static Float16Rows Load(const std::byte* p) { return LoadHalves(p); }
 };
 
+struct LoadBF16 {
+  static constexpr int kBytes = 2;
+  static Float16Rows Load(const std::byte* p) { return {{Upper(Load128(p)), Upper(Load128(p + 16))}}; }
+  static __m256 Upper(__m128i halves) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+  }
+};
+
 template <typename Loader>
 struct MatMulFloat {
   template <int kGroups, int kRows>
@@ -42,5 +50,6 @@ struct MatMulFloat {
 
 void MatMulF32(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF32>, 1, 4>(args); }
 void MatMulF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF16>, 1, 4>(args); }
+void MatMulBF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadBF16>, 1, 4>(args); }
 
 }  // namespace tandem::engine::avx2

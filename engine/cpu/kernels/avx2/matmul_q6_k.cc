@@ -6,57 +6,74 @@ namespace {
 
 constexpr int kBlock = 256;
 constexpr int kSubBlocks = 16;
-constexpr int kBlockBytes = kRowGroup * (2 + kSubBlocks + kBlock / 2 + kBlock / 4);
+constexpr int kVector = 4 * kRowGroup;  // bytes of a word of all rows
+// Offsets inside a packed block.
+constexpr int kUpper = 32 * kVector;
+constexpr int kScales = kUpper + 16 * kVector;
+constexpr int kFactor = kScales + 4 * kVector;
+constexpr int kBlockBytes = kFactor + 2 * kRowGroup;
 
-// 8 signed bytes as 8 lanes of two equal int16, the operand of a madd that scales both halves of a lane.
-inline __m256i ScalePairs(const int8_t* p) {
-  const __m256i s = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+// The scale of sub-block j of 8 rows as two equal int16, the operand of a madd that scales both halves of a lane.
+// `block` here and below: at the first of the 8 rows.
+inline __m256i ScaleTwice(const std::byte* block, int j) {
+  const __m256i words = Load256(block + kScales + j / 4 * kVector);
+  const __m256i s = _mm256_srai_epi32(_mm256_slli_epi32(words, 24 - 8 * (j % 4)), 24);
   return _mm256_blend_epi16(s, _mm256_slli_epi32(s, 16), 0xaa);
 }
 
+// The scales of sub-blocks 2i and 2i + 1 as int16 pairs, one pair a row.
+inline __m256i ScalePairs(const std::byte* block, int i) {
+  const __m256i words = _mm256_srli_epi32(Load256(block + kScales + i / 2 * kVector), 16 * (i % 2));
+  const __m256i even = _mm256_and_si256(_mm256_slli_epi32(words, 8), _mm256_set1_epi32(0xff00));
+  const __m256i odd = _mm256_and_si256(_mm256_slli_epi32(words, 16), _mm256_set1_epi32(~0xffffff));
+  return _mm256_srai_epi16(_mm256_or_si256(even, odd), 8);
+}
+
 // Sum over j of scale_j * sum_j of x, for 8 rows of the group: what the offset of 32 adds 32 times too much.
-inline __m256i ScaledSums(const int8_t* scales, const int32_t (&sum_pairs)[8]) {
+inline __m256i ScaledSums(const std::byte* block, const int32_t (&sum_pairs)[8]) {
   __m256i sum = _mm256_setzero_si256();
   for (int i = 0; i < kSubBlocks / 2; ++i) {
-    const __m128i even = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales + 2 * i * kRowGroup));
-    const __m128i odd = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales + (2 * i + 1) * kRowGroup));
-    const __m256i pairs = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(even, odd));
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi32(sum_pairs[i])));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(ScalePairs(block, i), _mm256_set1_epi32(sum_pairs[i])));
   }
   return sum;
 }
 
-// Sum over j of scale_j * dot of q and x, q = 0..63, for 8 rows of the group and kRows rows of x.
-template <int kRows>
-inline void ScaledDots(const int8_t* scales, const uint8_t* w, const int8_t* x, int64_t x_stride,
-                       __m256i (&sum)[kRows]) {
+// The values 0..63 of unit p of the four runs of half h.
+inline void Unpack(const std::byte* block, int h, int p, __m256i (&q)[4]) {
   const __m256i nibble = _mm256_set1_epi8(15);
   const __m256i pair = _mm256_set1_epi8(0x30);
+  const __m256i low0 = Load256(block + (16 * h + p) * kVector);
+  const __m256i low1 = Load256(block + (16 * h + 8 + p) * kVector);
+  const __m256i top = Load256(block + kUpper + (8 * h + p) * kVector);
+  q[0] = _mm256_or_si256(_mm256_and_si256(low0, nibble), _mm256_and_si256(_mm256_slli_epi16(top, 4), pair));
+  q[1] = _mm256_or_si256(_mm256_and_si256(low1, nibble), _mm256_and_si256(_mm256_slli_epi16(top, 2), pair));
+  q[2] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(low0, 4), nibble), _mm256_and_si256(top, pair));
+  q[3] = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(low1, 4), nibble),
+                         _mm256_and_si256(_mm256_srli_epi16(top, 2), pair));
+}
+
+// Sum over j of scale_j * dot of q and x, q = 0..63, for 8 rows of the group and kRows rows of x.
+template <int kRows>
+inline void ScaledDots(const std::byte* block, const int8_t* x, int64_t x_stride, __m256i (&sum)[kRows]) {
   for (int r = 0; r < kRows; ++r) sum[r] = _mm256_setzero_si256();
-  // Triples t and t + 1 together: 4 products of at most 63 * 127 fit an int16. Units t + 16 s are in sub-block
-  // t / 4 + 4 s.
-  for (int t = 0; t < 16; t += 2) {
+  // Two units of each run together: 4 products of at most 63 * 127 fit an int16.
+  for (int part = 0; part < 8; ++part) {
+    const int h = part / 4;
+    const int first = 2 * (part % 4);
     __m256i dot[kRows][4] = {};
-    for (int v = t; v < t + 2; ++v) {
-      const __m256i low0 = Load256(w + 3 * v * 64);
-      const __m256i low1 = Load256(w + (3 * v + 1) * 64);
-      const __m256i top = Load256(w + (3 * v + 2) * 64);
-      const __m256i q[4] = {
-          _mm256_or_si256(_mm256_and_si256(low0, nibble), _mm256_and_si256(_mm256_slli_epi16(top, 4), pair)),
-          _mm256_or_si256(_mm256_and_si256(low1, nibble), _mm256_and_si256(_mm256_slli_epi16(top, 2), pair)),
-          _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(low0, 4), nibble), _mm256_and_si256(top, pair)),
-          _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(low1, 4), nibble),
-                          _mm256_and_si256(_mm256_srli_epi16(top, 2), pair))};
+    for (int p = first; p < first + 2; ++p) {
+      __m256i q[4];
+      Unpack(block, h, p, q);
       for (int r = 0; r < kRows; ++r) {
-        for (int s = 0; s < 4; ++s) {
-          const __m256i xu = _mm256_set1_epi32(LoadInt32(x + r * x_stride + 4 * (v + 16 * s)));
-          dot[r][s] = _mm256_add_epi16(dot[r][s], _mm256_maddubs_epi16(q[s], xu));
+        for (int run = 0; run < 4; ++run) {
+          const __m256i xu = _mm256_set1_epi32(LoadInt32(x + r * x_stride + 4 * (32 * h + 8 * run + p)));
+          dot[r][run] = _mm256_add_epi16(dot[r][run], _mm256_maddubs_epi16(q[run], xu));
         }
       }
     }
-    for (int s = 0; s < 4; ++s) {
-      const __m256i scale = ScalePairs(scales + (t / 4 + 4 * s) * kRowGroup);
-      for (int r = 0; r < kRows; ++r) sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(dot[r][s], scale));
+    for (int run = 0; run < 4; ++run) {
+      const __m256i scale = ScaleTwice(block, 8 * h + 2 * run + first / 4);
+      for (int r = 0; r < kRows; ++r) sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(dot[r][run], scale));
     }
   }
 }
@@ -74,16 +91,14 @@ struct MatMulQ6_KKernel {
     Float16Rows acc[kRows];
     for (int r = 0; r < kRows; ++r) acc[r] = ZeroRows();
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += kBlock / 16) {
-      const Float16Rows d = LoadHalves(block);
-      const int8_t* scales = reinterpret_cast<const int8_t*>(block + 2 * kRowGroup);
-      const uint8_t* w = reinterpret_cast<const uint8_t*>(scales + kSubBlocks * kRowGroup);
+      const Float16Rows d = LoadHalves(block + kFactor);
       int32_t sum_pairs[kRows][8];
-      for (int r = 0; r < kRows; ++r) PackSumPairs(sum16 + r * (cols / 16), sum_pairs[r]);
+      for (int r = 0; r < kRows; ++r) PackPairs<16>(sum16 + r * (cols / 16), sum_pairs[r]);
       for (int h = 0; h < 2; ++h) {
         __m256i dots[kRows];
-        ScaledDots<kRows>(scales + 8 * h, w + 32 * h, x, cols, dots);
+        ScaledDots<kRows>(block + 32 * h, x, cols, dots);
         for (int r = 0; r < kRows; ++r) {
-          const __m256i offset = _mm256_slli_epi32(ScaledSums(scales + 8 * h, sum_pairs[r]), 5);
+          const __m256i offset = _mm256_slli_epi32(ScaledSums(block + 32 * h, sum_pairs[r]), 5);
           const __m256 sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(dots[r], offset));
           const __m256 xs = _mm256_broadcast_ss(scale + r * blocks + b);
           acc[r].half[h] = _mm256_fmadd_ps(_mm256_mul_ps(d.half[h], xs), sum, acc[r].half[h]);

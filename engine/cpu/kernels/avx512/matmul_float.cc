@@ -14,6 +14,13 @@ struct LoadF16 {
   static __m512 Load(const std::byte* p) { return LoadHalves(p); }
 };
 
+struct LoadBF16 {
+  static constexpr int kBytes = 2;
+  static __m512 Load(const std::byte* p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(Load256(p)), 16));
+  }
+};
+
 template <typename Loader>
 struct MatMulFloat {
   template <int kGroups, int kRows>
@@ -44,5 +51,6 @@ struct MatMulFloat {
 
 void MatMulF32(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF32>, 2, 8>(args); }
 void MatMulF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF16>, 2, 8>(args); }
+void MatMulBF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadBF16>, 2, 8>(args); }
 
 }  // namespace tandem::engine::avx512

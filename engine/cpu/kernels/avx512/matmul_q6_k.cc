@@ -6,25 +6,35 @@ namespace {
 
 constexpr int kBlock = 256;
 constexpr int kSubBlocks = 16;
+constexpr int kVector = 4 * kRowGroup;  // bytes of a word of all rows
 // Offsets inside a packed block.
-constexpr int kScales = 2 * kRowGroup;
-constexpr int kVectors = kScales + kSubBlocks * kRowGroup;
-constexpr int kBlockBytes = kVectors + (kBlock / 2 + kBlock / 4) * kRowGroup;
+constexpr int kUpper = 32 * kVector;
+constexpr int kScales = kUpper + 16 * kVector;
+constexpr int kFactor = kScales + 4 * kVector;
+constexpr int kBlockBytes = kFactor + 2 * kRowGroup;
 
-// The scales of sub-blocks 2i and 2i + 1 as int16 pairs, one pair a row.
-inline __m512i ScalePairs(const std::byte* scales, int i) {
-  const __m128i even = Load128(scales + 2 * i * kRowGroup);
-  const __m128i odd = Load128(scales + (2 * i + 1) * kRowGroup);
-  return _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd)));
+// The scale of sub-block j.
+inline __m512i Scale(const std::byte* block, int j) {
+  const __m512i words = Load512(block + kScales + j / 4 * kVector);
+  return _mm512_srai_epi32(_mm512_slli_epi32(words, static_cast<unsigned>(24 - 8 * (j % 4))), 24);
 }
 
-// The values 0..63 of units t, t + 16, t + 32 and t + 48, from their triple of vectors.
-inline void Unpack(const std::byte* w, __m512i (&q)[4]) {
+// The scales of sub-blocks 2i and 2i + 1 as int16 pairs, one pair a row.
+inline __m512i ScalePairs(const std::byte* block, int i) {
+  const __m512i words =
+      _mm512_srli_epi32(Load512(block + kScales + i / 2 * kVector), static_cast<unsigned>(16 * (i % 2)));
+  const __m512i even = _mm512_and_si512(_mm512_slli_epi32(words, 8), _mm512_set1_epi32(0xff00));
+  const __m512i odd = _mm512_and_si512(_mm512_slli_epi32(words, 16), _mm512_set1_epi32(~0xffffff));
+  return _mm512_srai_epi16(_mm512_or_si512(even, odd), 8);
+}
+
+// The values 0..63 of unit p of the four runs of half h.
+inline void Unpack(const std::byte* block, int h, int p, __m512i (&q)[4]) {
   const __m512i nibble = _mm512_set1_epi8(15);
   const __m512i pair = _mm512_set1_epi8(0x30);
-  const __m512i low0 = Load512(w);
-  const __m512i low1 = Load512(w + 64);
-  const __m512i top = Load512(w + 128);
+  const __m512i low0 = Load512(block + (16 * h + p) * kVector);
+  const __m512i low1 = Load512(block + (16 * h + 8 + p) * kVector);
+  const __m512i top = Load512(block + kUpper + (8 * h + p) * kVector);
   q[0] = _mm512_or_si512(_mm512_and_si512(low0, nibble), _mm512_and_si512(_mm512_slli_epi16(top, 4), pair));
   q[1] = _mm512_or_si512(_mm512_and_si512(low1, nibble), _mm512_and_si512(_mm512_slli_epi16(top, 2), pair));
   q[2] = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(low0, 4), nibble), _mm512_and_si512(top, pair));
@@ -35,26 +45,30 @@ inline void Unpack(const std::byte* w, __m512i (&q)[4]) {
 // Sum over j of scale_j * dot of q and x, for kRows rows of x.
 template <int kRows>
 inline void ScaledDots(const std::byte* block, const int8_t* x, int64_t x_stride, __m512i (&sum)[kRows]) {
-  // Four triples at a time: their units t + 16 s make up sub-block t / 4 + 4 s.
-  for (int t = 0; t < 16; t += 4) {
+  // Half a run at a time: four units of each of the four runs of a half are four sub-blocks.
+  for (int part = 0; part < 4; ++part) {
+    const int h = part / 2;
+    const int first = 4 * (part % 2);
     __m512i dot[kRows][4] = {};
 #pragma GCC unroll 4
-    for (int v = t; v < t + 4; ++v) {
+    for (int p = first; p < first + 4; ++p) {
       __m512i q[4];
-      Unpack(block + kVectors + 3 * v * 64, q);
+      Unpack(block, h, p, q);
       for (int r = 0; r < kRows; ++r) {
-        for (int s = 0; s < 4; ++s) {
-          const __m512i xu = _mm512_set1_epi32(LoadInt32(x + r * x_stride + 4 * (v + 16 * s)));
-          dot[r][s] = _mm512_dpbusd_epi32(dot[r][s], q[s], xu);
+        for (int run = 0; run < 4; ++run) {
+          const __m512i xu = _mm512_set1_epi32(LoadInt32(x + r * x_stride + 4 * (32 * h + 8 * run + p)));
+          dot[r][run] = _mm512_dpbusd_epi32(dot[r][run], q[run], xu);
         }
       }
     }
     __m512i scale[4];
-    for (int s = 0; s < 4; ++s) scale[s] = _mm512_cvtepi8_epi32(Load128(block + kScales + (t / 4 + 4 * s) * kRowGroup));
+    for (int run = 0; run < 4; ++run) scale[run] = Scale(block, 8 * h + 2 * run + part % 2);
     for (int r = 0; r < kRows; ++r) {
       __m512i scaled = _mm512_mullo_epi32(dot[r][0], scale[0]);
-      for (int s = 1; s < 4; ++s) scaled = _mm512_add_epi32(scaled, _mm512_mullo_epi32(dot[r][s], scale[s]));
-      sum[r] = t == 0 ? scaled : _mm512_add_epi32(sum[r], scaled);
+      for (int run = 1; run < 4; ++run) {
+        scaled = _mm512_add_epi32(scaled, _mm512_mullo_epi32(dot[r][run], scale[run]));
+      }
+      sum[r] = part == 0 ? scaled : _mm512_add_epi32(sum[r], scaled);
     }
   }
 }
@@ -75,16 +89,16 @@ struct MatMulQ6_KKernel {
       __m512i dots[kRows];
       ScaledDots<kRows>(block, x, cols, dots);
       int32_t sum_pairs[kRows][8];
-      for (int r = 0; r < kRows; ++r) PackSumPairs(sum16 + r * (cols / 16), sum_pairs[r]);
+      for (int r = 0; r < kRows; ++r) PackPairs<16>(sum16 + r * (cols / 16), sum_pairs[r]);
       // What the offset of 32 adds 32 times too much.
       __m512i offsets[kRows] = {};
       for (int i = 0; i < kSubBlocks / 2; ++i) {
-        const __m512i pairs = ScalePairs(block + kScales, i);
+        const __m512i pairs = ScalePairs(block, i);
         for (int r = 0; r < kRows; ++r) {
           offsets[r] = _mm512_dpwssd_epi32(offsets[r], pairs, _mm512_set1_epi32(sum_pairs[r][i]));
         }
       }
-      const __m512 d = LoadHalves(block);
+      const __m512 d = LoadHalves(block + kFactor);
       for (int r = 0; r < kRows; ++r) {
         const __m512i sum = _mm512_sub_epi32(dots[r], _mm512_slli_epi32(offsets[r], 5));
         const __m512 scaled = _mm512_mul_ps(d, _mm512_set1_ps(scale[r * blocks + b]));

@@ -1,3 +1,4 @@
+#include <bit>
 #include <cmath>
 
 #include "engine/cpu/kernels/kernels.h"
@@ -7,11 +8,11 @@
 namespace tandem::engine::scalar {
 namespace {
 
-inline float ToFloat(float value) { return value; }
-inline float ToFloat(uint16_t half) { return HalfToFloat(half); }
+inline float FromF32(float value) { return value; }
+inline float FromBf16(uint16_t upper) { return std::bit_cast<float>(static_cast<uint32_t>(upper) << 16); }
 
-// W: float or uint16_t (F16).
-template <typename W>
+// W: how an element is stored.
+template <typename W, float (*kToFloat)(W)>
 void MatMulFloat(const MatMulArgs& args) {
   const int64_t cols = args.weights.cols;
   for (int64_t g = args.group_begin; g < args.group_end; ++g) {
@@ -21,7 +22,7 @@ void MatMulFloat(const MatMulArgs& args) {
       float acc[kRowGroup] = {};
       for (int64_t k = 0; k < cols; ++k) {
         for (int lane = 0; lane < kRowGroup; ++lane) {
-          acc[lane] = std::fma(ToFloat(w[k * kRowGroup + lane]), x[k], acc[lane]);
+          acc[lane] = std::fma(kToFloat(w[k * kRowGroup + lane]), x[k], acc[lane]);
         }
       }
       StoreGroup(args, g, row, acc);
@@ -31,7 +32,8 @@ void MatMulFloat(const MatMulArgs& args) {
 
 }  // namespace
 
-void MatMulF32(const MatMulArgs& args) { MatMulFloat<float>(args); }
-void MatMulF16(const MatMulArgs& args) { MatMulFloat<uint16_t>(args); }
+void MatMulF32(const MatMulArgs& args) { MatMulFloat<float, FromF32>(args); }
+void MatMulF16(const MatMulArgs& args) { MatMulFloat<uint16_t, HalfToFloat>(args); }
+void MatMulBF16(const MatMulArgs& args) { MatMulFloat<uint16_t, FromBf16>(args); }
 
 }  // namespace tandem::engine::scalar

@@ -2,10 +2,8 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 
 #include "engine/cpu/kernels/kernel_args.h"
-#include "engine/quant/block_format.h"
 
 namespace tandem::engine::scalar {
 
@@ -14,13 +12,6 @@ inline void StoreGroup(const MatMulArgs& args, int64_t group, int row, const flo
   const int64_t first = group * kRowGroup;
   const int64_t count = std::min<int64_t>(kRowGroup, args.weights.rows - first);
   std::copy_n(acc, count, args.out + row * args.out_stride + first);
-}
-
-// Half number `index` at `p`.
-inline float LoadHalf(const std::byte* p, int index) {
-  uint16_t half;
-  std::memcpy(&half, p + 2 * index, sizeof(half));
-  return HalfToFloat(half);
 }
 
 }  // namespace tandem::engine::scalar
