@@ -113,11 +113,16 @@ TEST_P(QuantisedTest, ErrorIsNoLargerThanTheReferenceEngines) {
                                    absl::StrCat("quant/", GetParam(), ".exact.logits.f32"), KvType::kF32);
   const double reference = testing::ReadReferenceNumber("quant/llamacpp_relative_error.json", GetParam());
   EXPECT_GE(error, 0.0);
+  RecordProperty("reference_engine_error", absl::StrCat(reference));
   // Where the reference engine computes without eight-bit activations its error is zero; ours is then F32's.
   EXPECT_LE(error, std::max(kMaxErrorRatio * reference, kMaxErrorF32));
 }
 
-INSTANTIATE_TEST_SUITE_P(FileTypes, QuantisedTest, ::testing::Values("f16", "q8_0", "q4_k_m", "q6_k"), TestName);
+INSTANTIATE_TEST_SUITE_P(FileTypes, QuantisedTest,
+                         ::testing::Values("f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k_s",
+                                           "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k", "iq4_nl",
+                                           "iq4_xs", "iq3_s", "iq3_m"),
+                         TestName);
 
 class StoriesTest : public ::testing::TestWithParam<int> {};
 
