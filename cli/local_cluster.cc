@@ -22,6 +22,7 @@ coordinator::Dispatcher::Options DispatcherOptions(const coordinator::ServedMode
                                                    const LocalClusterOptions& options) {
   coordinator::Dispatcher::Options result;
   result.vocab = model.spec().vocab;
+  result.hidden = model.spec().hidden;
   result.observer = options.observer;
   result.pipeline_wait = std::chrono::milliseconds(0);  // placed once: what broke stays broken
   return result;
@@ -165,7 +166,7 @@ absl::Status LocalCluster::Generate(const v1::GenerateRequest& request, Interrup
 absl::Status LocalCluster::Logits(std::vector<int32_t> ids, const std::function<void(std::span<const float>)>& on_row) {
   coordinator::GenerationTask task;
   task.prompt = std::move(ids);
-  task.want_logits = true;
+  task.output = engine::SliceOutput::kLogits;
   LogitsListener listener(on_row);
   TANDEM_RETURN_IF_ERROR(dispatcher_->Submit(std::move(task), &listener).status());
   return listener.Wait();

@@ -78,10 +78,11 @@ absl::Status Dispatcher::CheckTask(const GenerationTask& task) const {
     return absl::InvalidArgumentError(
         absl::StrCat("token id ", token, " is outside the vocabulary of ", options_.vocab));
   }
-  if (!task.want_logits && task.max_tokens < 1) {
+  const bool generates = task.output == engine::SliceOutput::kSample;
+  if (generates && task.max_tokens < 1) {
     return absl::InvalidArgumentError(absl::StrCat("max_tokens is ", task.max_tokens, ", must be at least 1"));
   }
-  const size_t room = context_ - (task.want_logits ? 0 : 1);
+  const size_t room = context_ - (generates ? 1 : 0);
   if (task.prompt.size() > room) {
     return absl::InvalidArgumentError(absl::StrCat("the prompt has ", task.prompt.size(), " tokens; the context of ",
                                                    context_, " tokens has room for ", room));
@@ -199,7 +200,7 @@ void Dispatcher::Handle(NewTask task) {
   spec.prompt = task.task.prompt;
   spec.max_tokens = task.task.max_tokens;
   spec.stop_ids = task.task.stop_ids;
-  spec.want_logits = task.task.want_logits;
+  spec.output = task.task.output;
   const absl::Status added = scheduler_.Add(std::move(spec), task.arrival);
   tasks_[task.id] = Task{std::move(task.task), task.listener, task.arrival};
   if (!added.ok()) End(task.id, added);
@@ -214,7 +215,8 @@ void Dispatcher::Handle(std::unique_ptr<v1::StepFrame> frame) {
   if (due == nullptr)
     return Break(
         absl::InternalError(absl::StrCat("a frame came back for step ", frame->step(), ", but no step is in flight")));
-  absl::StatusOr<std::vector<StepOutput>> outputs = DecodeFrame(*frame, *due, spec_.num_stages, options_.vocab);
+  absl::StatusOr<std::vector<StepOutput>> outputs =
+      DecodeFrame(*frame, *due, {.num_stages = spec_.num_stages, .vocab = options_.vocab, .hidden = options_.hidden});
   if (!outputs.ok()) return Break(outputs.status());
   const StepPlan plan = *due;
   std::vector<int32_t> tokens;
@@ -239,8 +241,8 @@ void Dispatcher::Deliver(const StepPlan& plan, const std::vector<SliceEvent>& ev
     if (it == tasks_.end() || sequence == nullptr) continue;
     const StepOutput& output = outputs[event.slice];
     bool go_on = true;
-    if (it->second.task.want_logits) {
-      DeliverLogits(plan.slices[event.slice], output.logits, &it->second);
+    if (it->second.task.output != engine::SliceOutput::kSample) {
+      DeliverOutput(plan.slices[event.slice], output, &it->second);
     } else {
       if (options_.observer != nullptr && sequence->generated_tokens() == 1) {
         options_.observer->OnFirstToken(SecondsBetween(sequence->arrival, sequence->first_token));
@@ -249,6 +251,16 @@ void Dispatcher::Deliver(const StepPlan& plan, const std::vector<SliceEvent>& ev
     }
     if (!go_on) scheduler_.Finish(event.sequence, FinishReason::kStop);
     if (!go_on || event.finish != FinishReason::kNone) End(event.sequence, absl::OkStatus());
+  }
+}
+
+void Dispatcher::DeliverOutput(const PlannedSlice& slice, const StepOutput& output, Task* task) {
+  if (slice.output == engine::SliceOutput::kLogits) {
+    DeliverLogits(slice, output.logits, task);
+  } else if (slice.output == engine::SliceOutput::kStateSum) {
+    task->listener->OnStateSum(slice.position, output.state_sum);
+  } else {
+    task->listener->OnState(output.state);
   }
 }
 

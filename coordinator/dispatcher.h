@@ -40,14 +40,15 @@ struct PipelineSpec {
 // One request to the pipeline.
 struct GenerationTask {
   std::vector<int32_t> prompt;
-  // Checked before (engine_convert.h); put into the slices as it is, so with a seed. Ignored with want_logits.
+  // Checked before (engine_convert.h); put into the slices as it is, so with a seed. For output kSample.
   v1::Sampling sampling;
   // How many of the last tokens the penalties see; 0 without penalties.
   int32_t penalty_window = 0;
   int32_t max_tokens = 1;
   std::vector<int32_t> stop_ids;
-  // One pass over the prompt that returns the logits of every position; nothing is generated.
-  bool want_logits = false;
+  // What is wanted, as in SequenceSpec. Other than kSample nothing is generated, and of the fields above only the
+  // prompt counts.
+  engine::SliceOutput output = engine::SliceOutput::kSample;
 };
 
 // How a generation ended. Seconds: from arrival to first step, to first token, to last token.
@@ -64,8 +65,13 @@ class GenerationListener {
   virtual ~GenerationListener() = default;
   // A token was drawn. False ends the generation with FinishReason::kStop.
   virtual bool OnToken(const engine::SampledToken& token) { return true; }
-  // want_logits: [vocabulary] of one position, positions in order.
+  // kLogits: [vocabulary] of one position, positions in order.
   virtual void OnLogits(int32_t position, std::span<const float> logits) {}
+  // kFirstState, kLastState: [hidden], once.
+  virtual void OnState(std::span<const float> state) {}
+  // kStateSum: [hidden] of the slice that begins at `position`, slices in order. Position 0 may come again, when the
+  // sequence had to be recomputed: what was summed up before is then void.
+  virtual void OnStateSum(int32_t position, std::span<const int64_t> sum) {}
   // The last call, exactly one for each successful Submit. `status` is not OK if the generation did not end by itself:
   // kCancelled, kResourceExhausted (queue full), kUnavailable (no pipeline, or shutting down).
   virtual void OnFinished(const absl::Status& status, const GenerationResult& result) = 0;
@@ -108,6 +114,7 @@ class Dispatcher {
  public:
   struct Options {
     int32_t vocab = 0;          // of the model
+    int32_t hidden = 0;         // of the model
     int32_t max_waiting = 256;  // requests that may wait for admission
     // Without a pipeline for this long, requests end with kUnavailable and new ones are refused.
     std::chrono::milliseconds pipeline_wait{30000};
@@ -186,6 +193,8 @@ class Dispatcher {
   void Handle(CancelTask cancel);
   void Handle(std::unique_ptr<v1::StepFrame> frame);
   void Deliver(const StepPlan& plan, const std::vector<SliceEvent>& events, const std::vector<StepOutput>& outputs);
+  // Of a sequence that does not generate.
+  void DeliverOutput(const PlannedSlice& slice, const StepOutput& output, Task* task);
   void DeliverLogits(const PlannedSlice& slice, std::span<const float> logits, Task* task);
   void SendSteps();
   void Report(const StepPlan& plan, const v1::StepFrame& frame);

@@ -84,6 +84,7 @@ struct Coordinator::Parts {
   Dispatcher::Options DispatcherOptions(const CoordinatorConfig& config) {
     Dispatcher::Options options;
     options.vocab = model->spec().vocab;
+    options.hidden = model->spec().hidden;
     options.max_waiting = config.max_waiting;
     options.observer = &metrics;
     options.on_pipeline_broken = [this](uint64_t epoch, absl::Status why) {

@@ -21,6 +21,12 @@ v1::SliceOutput OutputToProto(engine::SliceOutput output) {
       return v1::SLICE_OUTPUT_SAMPLE;
     case engine::SliceOutput::kLogits:
       return v1::SLICE_OUTPUT_LOGITS;
+    case engine::SliceOutput::kFirstState:
+      return v1::SLICE_OUTPUT_FIRST_STATE;
+    case engine::SliceOutput::kLastState:
+      return v1::SLICE_OUTPUT_LAST_STATE;
+    case engine::SliceOutput::kStateSum:
+      return v1::SLICE_OUTPUT_STATE_SUM;
   }
   return v1::SLICE_OUTPUT_UNSPECIFIED;
 }
@@ -64,13 +70,52 @@ absl::Status DecodeSample(const v1::StepFrame& frame, const v1::SliceResult& res
   return absl::OkStatus();
 }
 
-absl::Status DecodeLogits(const v1::StepFrame& frame, const v1::SliceResult& result, int64_t count,
-                          StepOutput* output) {
-  if (result.logits().size() != count * sizeof(float)) {
-    return Lie(frame, result.logits().size(), " bytes of logits instead of ", count * sizeof(float));
+template <typename T>
+absl::Status DecodeNumbers(const v1::StepFrame& frame, absl::string_view what, const std::string& bytes, int64_t count,
+                           std::vector<T>* out) {
+  if (bytes.size() != count * sizeof(T)) {
+    return Lie(frame, bytes.size(), " bytes of ", what, " instead of ", count * sizeof(T));
   }
-  output->logits.resize(count);
-  std::memcpy(output->logits.data(), result.logits().data(), result.logits().size());
+  out->resize(count);
+  std::memcpy(out->data(), bytes.data(), bytes.size());
+  return absl::OkStatus();
+}
+
+absl::Status DecodeState(const v1::StepFrame& frame, const v1::SliceResult& result, int32_t hidden,
+                         StepOutput* output) {
+  TANDEM_RETURN_IF_ERROR(DecodeNumbers(frame, "state", result.state(), hidden, &output->state));
+  for (float value : output->state) {
+    if (!std::isfinite(value)) return Lie(frame, "a value of the state is ", value);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DecodeStateSum(const v1::StepFrame& frame, const v1::SliceResult& result, int32_t count, int32_t hidden,
+                            StepOutput* output) {
+  TANDEM_RETURN_IF_ERROR(DecodeNumbers(frame, "state_sum", result.state_sum(), hidden, &output->state_sum));
+  // Within this the sums of all slices of a sequence fit an int64.
+  const int64_t most = ((static_cast<int64_t>(engine::kMaxSummedState) << engine::kStateSumBits) - 1) * count;
+  for (int64_t value : output->state_sum) {
+    if (value < -most || value > most) return Lie(frame, "a sum of ", count, " states is ", value);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DecodeResult(const v1::StepFrame& frame, const PlannedSlice& slice, const v1::SliceResult& result,
+                          const PipelineShape& shape, StepOutput* output) {
+  switch (slice.output) {
+    case engine::SliceOutput::kSample:
+      return DecodeSample(frame, result, shape.vocab, output);
+    case engine::SliceOutput::kLogits:
+      return DecodeNumbers(frame, "logits", result.logits(), int64_t{slice.count} * shape.vocab, &output->logits);
+    case engine::SliceOutput::kFirstState:
+    case engine::SliceOutput::kLastState:
+      return DecodeState(frame, result, shape.hidden, output);
+    case engine::SliceOutput::kStateSum:
+      return DecodeStateSum(frame, result, slice.count, shape.hidden, output);
+    case engine::SliceOutput::kNone:
+      break;
+  }
   return absl::OkStatus();
 }
 
@@ -93,9 +138,9 @@ void AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1
 }
 
 absl::StatusOr<std::vector<StepOutput>> DecodeFrame(const v1::StepFrame& frame, const StepPlan& plan,
-                                                    int32_t num_stages, int32_t vocab) {
+                                                    const PipelineShape& shape) {
   if (frame.step() != plan.step) return Lie(frame, "step ", plan.step, " was due");
-  TANDEM_RETURN_IF_ERROR(CheckTimings(frame, num_stages));
+  TANDEM_RETURN_IF_ERROR(CheckTimings(frame, shape.num_stages));
   if (frame.has_failure()) {
     const v1::StepFailure& failure = frame.failure();
     const auto code = static_cast<absl::StatusCode>(failure.code());
@@ -112,11 +157,7 @@ absl::StatusOr<std::vector<StepOutput>> DecodeFrame(const v1::StepFrame& frame, 
     if (result.sequence() != slice.sequence) {
       return Lie(frame, "a result for sequence ", result.sequence(), " where ", slice.sequence, " was due");
     }
-    if (slice.output == engine::SliceOutput::kSample) {
-      TANDEM_RETURN_IF_ERROR(DecodeSample(frame, result, vocab, &outputs[i]));
-    } else {
-      TANDEM_RETURN_IF_ERROR(DecodeLogits(frame, result, int64_t{slice.count} * vocab, &outputs[i]));
-    }
+    TANDEM_RETURN_IF_ERROR(DecodeResult(frame, slice, result, shape, &outputs[i]));
   }
   if (next != frame.results_size()) return Lie(frame, frame.results_size(), " results, ", next, " were asked for");
   return outputs;

@@ -17,15 +17,24 @@ void AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1
 
 // What a step gave for one of its slices.
 struct StepOutput {
-  engine::SampledToken sampled;  // kSample
-  bool has_logprob = false;      // kSample: log-probabilities came with it
-  std::vector<float> logits;     // kLogits: [tokens of the slice, vocab]
+  engine::SampledToken sampled;    // kSample
+  bool has_logprob = false;        // kSample: log-probabilities came with it
+  std::vector<float> logits;       // kLogits: [tokens of the slice, vocab]
+  std::vector<float> state;        // kFirstState, kLastState: [hidden]
+  std::vector<int64_t> state_sum;  // kStateSum: [hidden]; see engine::kStateSumBits
+};
+
+// What the results of a pipeline must agree with.
+struct PipelineShape {
+  int32_t num_stages = 1;
+  int32_t vocab = 0;
+  int32_t hidden = 0;
 };
 
 // Checks a frame that came back for `plan`, and decodes it: one output for each slice of the plan, in order. Errors:
 // the failure that the frame carries (its code, and the stage in the message), kInternal (not what was asked for:
 // another step, missing or foreign results, a token or timing out of range, NaN; names it).
 absl::StatusOr<std::vector<StepOutput>> DecodeFrame(const v1::StepFrame& frame, const StepPlan& plan,
-                                                    int32_t num_stages, int32_t vocab);
+                                                    const PipelineShape& shape);
 
 }  // namespace tandem::coordinator

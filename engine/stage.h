@@ -46,7 +46,17 @@ enum class SliceOutput {
   kNone,    // prefill that is not at its end: only fills the KV cache
   kSample,  // draw the token after the slice's last one
   kLogits,  // the logits at every position of the slice
+  // Of the hidden states behind the output norm, from which embeddings are pooled:
+  kFirstState,  // that of the slice's first token
+  kLastState,   // that of its last token
+  kStateSum,    // the sum over its tokens
 };
+
+// kStateSum counts in units of 2^-kStateSumBits, each state rounded to the nearest (half to even): whole numbers add up
+// to the same sum whatever the chunks. No state may reach kMaxSummedState, so that kMaxPositions of them fit an int64.
+inline constexpr int kStateSumBits = 28;
+inline constexpr float kMaxSummedState = 32768.0f;
+static_assert(kMaxPositions <= (int64_t{1} << (63 - kStateSumBits)) / static_cast<int64_t>(kMaxSummedState));
 
 // A run of consecutive tokens of one sequence in a step. Everything that the step needs comes with it: a stage keeps no
 // state of a sequence but the contents of its KV pages.
@@ -67,9 +77,11 @@ struct Step {
 };
 
 struct SliceResult {
-  int32_t slice = 0;          // index into Step::slices
-  SampledToken sampled;       // kSample
-  std::vector<float> logits;  // kLogits: [tokens of the slice, vocab]
+  int32_t slice = 0;               // index into Step::slices
+  SampledToken sampled;            // kSample
+  std::vector<float> logits;       // kLogits: [tokens of the slice, vocab]
+  std::vector<float> state;        // kFirstState, kLastState: [hidden]
+  std::vector<int64_t> state_sum;  // kStateSum: [hidden]
 };
 
 struct StepResult {
@@ -94,7 +106,8 @@ class Stage {
 
   // Executes one step. Every index in `step` is checked: on error the KV pages of the step's slices are undefined, all
   // others untouched. Errors: kInvalidArgument (names slice, field, value, limit), kInternal (a value inside is
-  // infinite or not a number: broken weights), kResourceExhausted (no memory for the logits asked for).
+  // infinite or not a number: broken weights), kOutOfRange (a state too large for kStateSum), kResourceExhausted (no
+  // memory for the logits asked for).
   virtual absl::Status Run(const Step& step, StepResult* result) = 0;
 
   virtual const StageOptions& options() const = 0;

@@ -29,9 +29,10 @@ int64_t CountTokens(const v1::StepFrame& frame) {
   return tokens;
 }
 
-// Floats as the wire has them: this machine is little-endian, as the format (GgufFile refuses to build elsewhere).
-void CopyFloats(const std::vector<float>& from, std::string* to) {
-  to->assign(reinterpret_cast<const char*>(from.data()), from.size() * sizeof(float));
+// Numbers as the wire has them: this machine is little-endian, as the format (GgufFile refuses to build elsewhere).
+template <typename T>
+void CopyNumbers(const std::vector<T>& from, std::string* to) {
+  to->assign(reinterpret_cast<const char*>(from.data()), from.size() * sizeof(T));
 }
 
 }  // namespace
@@ -128,7 +129,7 @@ absl::Status StepLoop::Run(v1::StepFrame& frame) {
   if (stage_->is_last()) {
     TakeResults(frame);
   } else {
-    CopyFloats(result_.hidden, frame.mutable_activations());
+    CopyNumbers(result_.hidden, frame.mutable_activations());
     frame.set_activation_type(v1::ACTIVATION_TYPE_F32);
   }
   return absl::OkStatus();
@@ -142,8 +143,10 @@ void StepLoop::TakeResults(v1::StepFrame& frame) {
     const v1::Slice& slice = frame.slices(from.slice);
     v1::SliceResult* to = frame.add_results();
     to->set_sequence(slice.sequence());
-    if (slice.output() == v1::SLICE_OUTPUT_LOGITS) {
-      CopyFloats(from.logits, to->mutable_logits());
+    if (slice.output() != v1::SLICE_OUTPUT_SAMPLE) {
+      if (!from.logits.empty()) CopyNumbers(from.logits, to->mutable_logits());
+      if (!from.state.empty()) CopyNumbers(from.state, to->mutable_state());
+      if (!from.state_sum.empty()) CopyNumbers(from.state_sum, to->mutable_state_sum());
       continue;
     }
     to->set_token(static_cast<uint32_t>(from.sampled.token));

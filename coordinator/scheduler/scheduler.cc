@@ -15,6 +15,23 @@ constexpr int32_t kMinChunkTokens = 64;
 
 int32_t DivideUp(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
+// Whether what is wanted of `sequence` comes with `slice`, the latest of it.
+bool HasOutput(const Sequence& sequence, const PlannedSlice& slice) {
+  switch (sequence.spec.output) {
+    case engine::SliceOutput::kLogits:
+    case engine::SliceOutput::kStateSum:
+      return true;
+    case engine::SliceOutput::kFirstState:
+      return slice.position == 0;
+    case engine::SliceOutput::kSample:
+    case engine::SliceOutput::kLastState:
+      return sequence.pending() == 0;
+    case engine::SliceOutput::kNone:
+      break;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::vector<uint64_t> Scheduler::Reset(const SchedulerConfig& config) {
@@ -110,8 +127,11 @@ std::vector<SliceEvent> Scheduler::OnStepResult(std::span<const int32_t> tokens,
 SliceEvent Scheduler::Complete(const PlannedSlice& slice, Sequence* sequence, int32_t token, Time now) {
   SliceEvent event;
   event.sequence = slice.sequence;
-  if (slice.output == engine::SliceOutput::kLogits) {
-    if (slice.position + slice.count == sequence->length()) event.finish = FinishReason::kComplete;
+  if (!sequence->spec.generates()) {
+    // A token sees only those before it, so nothing that follows changes the first one's state.
+    const bool complete =
+        slice.output == engine::SliceOutput::kFirstState || slice.position + slice.count == sequence->length();
+    if (complete) event.finish = FinishReason::kComplete;
   } else {
     sequence->tokens.push_back(token);
     if (sequence->generated_tokens() == 1) sequence->first_token = now;
@@ -143,7 +163,7 @@ int32_t Scheduler::PagesFor(int32_t tokens) const { return DivideUp(tokens, conf
 
 int32_t Scheduler::MostTokens(const SequenceSpec& spec) const {
   const int32_t prompt = static_cast<int32_t>(spec.prompt.size());
-  if (spec.want_logits) return prompt;
+  if (!spec.generates()) return prompt;
   // The last token drawn is not computed any more.
   const int64_t all = int64_t{prompt} + spec.max_tokens;
   return static_cast<int32_t>(std::min<int64_t>(all, config_.context)) - 1;
@@ -151,10 +171,10 @@ int32_t Scheduler::MostTokens(const SequenceSpec& spec) const {
 
 absl::Status Scheduler::CheckFits(const SequenceSpec& spec) const {
   if (spec.prompt.empty()) return absl::InvalidArgumentError("the prompt has no tokens");
-  if (!spec.want_logits && spec.max_tokens < 1) {
+  if (spec.generates() && spec.max_tokens < 1) {
     return absl::InvalidArgumentError(absl::StrCat("max_tokens is ", spec.max_tokens, ", must be at least 1"));
   }
-  const int64_t room = int64_t{config_.context} - (spec.want_logits ? 0 : 1);
+  const int64_t room = int64_t{config_.context} - (spec.generates() ? 1 : 0);
   if (static_cast<int64_t>(spec.prompt.size()) > room) {
     return absl::InvalidArgumentError(absl::StrCat("the prompt has ", spec.prompt.size(), " tokens; the context of ",
                                                    config_.context, " tokens has room for ", room));
@@ -242,7 +262,7 @@ void Scheduler::PlanPrefills(StepPlan* plan, int32_t budget) {
   for (Sequence* sequence : ready) {
     const int32_t share = std::max(kMinChunkTokens, DivideUp(budget, left--));
     int32_t count = std::min({sequence->pending(), share, budget});
-    if (sequence->spec.want_logits) {
+    if (sequence->spec.output == engine::SliceOutput::kLogits) {
       count = std::min(count, logit_rows);
       logit_rows -= count;
     }
@@ -259,11 +279,7 @@ void Scheduler::AddSlice(StepPlan* plan, Sequence* sequence, int32_t count) {
   slice.count = count;
   slice.incarnation = sequence->incarnation;
   sequence->scheduled += count;
-  if (sequence->spec.want_logits) {
-    slice.output = engine::SliceOutput::kLogits;
-  } else if (sequence->pending() == 0) {
-    slice.output = engine::SliceOutput::kSample;
-  }
+  if (HasOutput(*sequence, slice)) slice.output = sequence->spec.output;
   slice.pages.assign(sequence->pages.begin(), sequence->pages.begin() + PagesFor(sequence->scheduled));
   ++sequence->in_flight;
   sequence->last_step = plan->step;

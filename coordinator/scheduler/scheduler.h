@@ -91,8 +91,8 @@ class Scheduler {
   // The step whose result must come next; null if none is in flight.
   const StepPlan* oldest_in_flight() const { return in_flight_.empty() ? nullptr : &in_flight_.front(); }
   // Ends oldest_in_flight(), which must not be null. `tokens`: one for each of its slices, the drawn token where the
-  // output is kSample. Events of sequences that are still there, in slice order: a kSample slice appended its token, a
-  // kLogits slice is done. A sequence whose event has a finish reason stays known until Remove.
+  // output is kSample. Events of sequences that are still there, in slice order: a kSample slice appended its token,
+  // any other is done. A sequence whose event has a finish reason stays known until Remove.
   std::vector<SliceEvent> OnStepResult(std::span<const int32_t> tokens, Time now);
 
   // Null if unknown. Valid until the next call that changes anything.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "coordinator/clock.h"
+#include "engine/stage.h"
 
 namespace tandem::coordinator {
 
@@ -13,7 +14,7 @@ enum class FinishReason {
   kStop,      // a stop id was drawn, or the listener ended it
   kLength,    // max_tokens were generated
   kContext,   // the context is full
-  kComplete,  // want_logits: the logits of every position were returned
+  kComplete,  // nothing was to be generated, and what was wanted of the prompt was returned
 };
 
 // What a sequence is asked to do. Constant once added.
@@ -22,7 +23,11 @@ struct SequenceSpec {
   std::vector<int32_t> prompt;    // at least one token
   int32_t max_tokens = 0;         // to generate, >= 1
   std::vector<int32_t> stop_ids;  // drawing one of these ends the sequence
-  bool want_logits = false;       // one pass over the prompt that returns all logits; nothing is generated
+  // What the sequence is for. kSample: it generates. Else one pass over the prompt returns the logits of every
+  // position, the state of the first or of the last one, or the states' sum, slice by slice.
+  engine::SliceOutput output = engine::SliceOutput::kSample;
+
+  bool generates() const { return output == engine::SliceOutput::kSample; }
 };
 
 enum class SequenceState { kWaiting, kRunning, kFinished };

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
+#include "engine/model/state_output.h"
 
 namespace tandem::engine {
 namespace {
@@ -146,7 +147,14 @@ absl::Status CpuStage::RunHead(const Step& step, StepResult* result) {
     TANDEM_RETURN_IF_ERROR(ComputeLogits(batch));
     TANDEM_RETURN_IF_ERROR(FinishRows(step, batch));
   }
-  return absl::OkStatus();
+  return TakeStates(
+      step, spec_.hidden, *pool_, [this](int64_t token, float* out) { NormOutput(token, out); }, scratch_.normed,
+      result);
+}
+
+void CpuStage::NormOutput(int64_t token, float* out) const {
+  kernels_.rms_norm(scratch_.hidden + token * spec_.hidden, weights_.output_norm.data(), spec_.hidden, spec_.rms_eps,
+                    out);
 }
 
 std::vector<CpuStage::HeadRow> CpuStage::ChooseHeadRows(const Step& step, StepResult* result) const {
@@ -180,8 +188,7 @@ absl::Status CpuStage::ComputeLogits(std::span<const HeadRow> rows) {
   const int64_t hidden = spec_.hidden;
   const InputForms forms{&weights_.head};
   for (size_t i = 0; i < rows.size(); ++i) {
-    kernels_.rms_norm(scratch_.hidden + rows[i].token * hidden, weights_.output_norm.data(), hidden, spec_.rms_eps,
-                      scratch_.normed + i * hidden);
+    NormOutput(rows[i].token, scratch_.normed + i * hidden);
     if (!linear_.PrepareRow(forms, scratch_.normed, i, hidden)) {
       return absl::InternalError("the last hidden state is infinite or not a number: the weights are broken");
     }

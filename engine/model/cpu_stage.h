@@ -50,6 +50,8 @@ class CpuStage : public Stage {
   absl::Status RunChecked(const Step& step, int64_t tokens, StepResult* result);
   void FillInput(const Step& step, int64_t tokens);
   absl::Status RunHead(const Step& step, StepResult* result);
+  // The output norm of row `token` of the hidden state, to out[hidden].
+  void NormOutput(int64_t token, float* out) const;
   std::vector<HeadRow> ChooseHeadRows(const Step& step, StepResult* result) const;
   // Logits of `rows`, at most shape.logit_rows of them, into scratch.logits.
   absl::Status ComputeLogits(std::span<const HeadRow> rows);

@@ -91,8 +91,7 @@ absl::Status StepChecker::CheckSlice(int32_t index, const Slice& slice, int64_t 
                         options_.num_pages - 1);
     }
   }
-  if (slice.output != SliceOutput::kNone && slice.output != SliceOutput::kSample &&
-      slice.output != SliceOutput::kLogits) {
+  if (slice.output < SliceOutput::kNone || slice.output > SliceOutput::kStateSum) {
     return SliceError(index, "output is %d, which is no SliceOutput", static_cast<int>(slice.output));
   }
   if (is_first()) TANDEM_RETURN_IF_ERROR(CheckIds(index, "tokens", slice.tokens, spec_.vocab));

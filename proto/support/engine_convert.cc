@@ -45,8 +45,14 @@ absl::StatusOr<engine::SliceOutput> OutputFromProto(v1::SliceOutput output) {
       return engine::SliceOutput::kSample;
     case v1::SLICE_OUTPUT_LOGITS:
       return engine::SliceOutput::kLogits;
+    case v1::SLICE_OUTPUT_FIRST_STATE:
+      return engine::SliceOutput::kFirstState;
+    case v1::SLICE_OUTPUT_LAST_STATE:
+      return engine::SliceOutput::kLastState;
+    case v1::SLICE_OUTPUT_STATE_SUM:
+      return engine::SliceOutput::kStateSum;
     default:
-      return Bad("output is ", static_cast<int>(output), ", expected 1 to 3");
+      return Bad("output is ", static_cast<int>(output), ", expected 1 to 6");
   }
 }
 

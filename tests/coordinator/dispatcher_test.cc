@@ -14,6 +14,7 @@ using testing::Continue;
 using ::testing::ElementsAre;
 using testing::FakePipeline;
 using ::testing::HasSubstr;
+using testing::kFakeHidden;
 using testing::kFakeVocab;
 using testing::ManualClock;
 
@@ -30,6 +31,12 @@ class Collector : public GenerationListener {
     positions.push_back(position);
     rows.push_back(logits[kFakeVocab - 1]);
   }
+  void OnState(std::span<const float> state) override { rows.insert(rows.end(), state.begin(), state.end()); }
+  void OnStateSum(int32_t position, std::span<const int64_t> sum) override {
+    if (position == 0) state_sum = 0;
+    positions.push_back(position);
+    state_sum += sum[kFakeHidden - 1];
+  }
   void OnFinished(const absl::Status& status, const GenerationResult& result) override {
     this->result = result;
     done_.set_value(status);
@@ -38,6 +45,7 @@ class Collector : public GenerationListener {
 
   std::vector<int32_t> tokens, positions;
   std::vector<float> rows;
+  int64_t state_sum = 0;
   engine::SampledToken last;
   GenerationResult result;
 
@@ -58,6 +66,7 @@ class DispatcherTest : public ::testing::Test {
   DispatcherTest() {
     Dispatcher::Options options;
     options.vocab = kFakeVocab;
+    options.hidden = kFakeHidden;
     options.max_waiting = 8;
     options.clock = &clock_;
     options.on_pipeline_broken = [this](uint64_t epoch, absl::Status why) {
@@ -177,7 +186,7 @@ TEST_F(DispatcherTest, LogitsComeOncePerPositionEvenOverTwoPipelines) {
   });
   first.Hold();
   GenerationTask task;
-  task.want_logits = true;
+  task.output = engine::SliceOutput::kLogits;
   for (int i = 0; i < 150; ++i) task.prompt.push_back(i);
   Collector collector;
   ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
@@ -188,6 +197,68 @@ TEST_F(DispatcherTest, LogitsComeOncePerPositionEvenOverTwoPipelines) {
   EXPECT_EQ(collector.result.reason, FinishReason::kComplete);
   EXPECT_EQ(collector.positions, task.prompt) << "0, 1, ... each once";
   EXPECT_EQ(collector.rows, std::vector<float>(task.prompt.begin(), task.prompt.end()));
+}
+
+TEST_F(DispatcherTest, StateSumBeginsAnewOnTheNextPipeline) {
+  int answers = 0;
+  FakePipeline& first = Attach(1, [&answers](const v1::StepFrame&, v1::StepFrame* result) {
+    if (++answers == 2) result->set_step(99);
+  });
+  first.Hold();
+  GenerationTask task;
+  task.output = engine::SliceOutput::kStateSum;
+  for (int i = 0; i < 150; ++i) task.prompt.push_back(i);
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+  first.Go();
+  NextBroken();
+  Attach(2);
+  EXPECT_TRUE(collector.Wait().ok());
+  EXPECT_EQ(collector.result.reason, FinishReason::kComplete);
+  EXPECT_EQ(collector.positions, (std::vector<int32_t>{0, 0, 64, 128}));
+  EXPECT_EQ(collector.state_sum, int64_t{149 * 150 / 2} << engine::kStateSumBits);
+}
+
+TEST_F(DispatcherTest, FirstAndLastStateComeOnce) {
+  Attach();
+  GenerationTask task;
+  for (int i = 0; i < 150; ++i) task.prompt.push_back(500 + i);
+  for (engine::SliceOutput output : {engine::SliceOutput::kFirstState, engine::SliceOutput::kLastState}) {
+    task.output = output;
+    Collector collector;
+    ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+    EXPECT_TRUE(collector.Wait().ok());
+    EXPECT_EQ(collector.rows,
+              std::vector<float>(kFakeHidden, output == engine::SliceOutput::kFirstState ? 500.0f : 649.0f));
+  }
+}
+
+TEST_F(DispatcherTest, StatesThatLieBreakThePipeline) {
+  const auto expect = [&](uint64_t epoch, engine::SliceOutput output, FakePipeline::Spoil spoil,
+                          const std::string& message) {
+    Attach(epoch, std::move(spoil));
+    GenerationTask task = Task({1}, 1);
+    task.output = output;
+    Collector collector;
+    const auto id = dispatcher_->Submit(task, &collector);
+    ASSERT_TRUE(id.ok());
+    EXPECT_THAT(std::string(NextBroken().second.message()), HasSubstr(message));
+    dispatcher_->Cancel(*id);
+    EXPECT_TRUE(absl::IsCancelled(collector.Wait()));
+  };
+  expect(
+      1, engine::SliceOutput::kLastState, [](auto&, v1::StepFrame* r) { r->mutable_results(0)->set_state("abc"); },
+      "3 bytes of state instead of 16");
+  expect(
+      2, engine::SliceOutput::kFirstState,
+      [](auto&, v1::StepFrame* r) { r->mutable_results(0)->set_state(std::string(16, '\xff')); }, "nan");
+  expect(
+      3, engine::SliceOutput::kStateSum, [](auto&, v1::StepFrame* r) { r->mutable_results(0)->clear_state_sum(); },
+      "0 bytes of state_sum instead of 32");
+  expect(
+      4, engine::SliceOutput::kStateSum,
+      [](auto&, v1::StepFrame* r) { r->mutable_results(0)->set_state_sum(std::string(32, '\x7f')); },
+      "a sum of 1 states is 9187201950435737471");
 }
 
 TEST_F(DispatcherTest, LogprobsArePassedOn) {
@@ -285,7 +356,7 @@ TEST_F(DispatcherTest, FailedStepBreaksThePipelineWithItsMessage) {
 TEST_F(DispatcherTest, LogitsOfTheWrongSizeBreakThePipeline) {
   Attach(1, [](auto&, v1::StepFrame* result) { result->mutable_results(0)->set_logits("abc"); });
   GenerationTask task = Task({1}, 1);
-  task.want_logits = true;
+  task.output = engine::SliceOutput::kLogits;
   Collector collector;
   ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
   EXPECT_THAT(std::string(NextBroken().second.message()), HasSubstr("3 bytes of logits"));

@@ -11,6 +11,7 @@
 namespace tandem::coordinator::testing {
 
 inline constexpr int32_t kFakeVocab = 1000;
+inline constexpr int32_t kFakeHidden = 4;  // the state at a token has it in every element
 
 inline int32_t NextToken(std::span<const int32_t> history) {
   uint64_t hash = 1469598103934665603u;

@@ -122,6 +122,10 @@ class FakePipeline {
         out->set_logits(std::string(reinterpret_cast<const char*>(logits.data()), logits.size() * sizeof(float)));
         continue;
       }
+      if (slice.output() != v1::SLICE_OUTPUT_SAMPLE) {
+        PutStates(slice, out);
+        continue;
+      }
       out->set_token(NextToken(history));
       if (slice.sampling().has_top_logprobs()) out->set_logprob(-0.5f);
       for (uint32_t i = 0; i < slice.sampling().top_logprobs(); ++i) {
@@ -131,6 +135,19 @@ class FakePipeline {
       }
     }
     return result;
+  }
+
+  static void PutStates(const v1::Slice& slice, v1::SliceResult* out) {
+    const uint32_t token = slice.output() == v1::SLICE_OUTPUT_FIRST_STATE ? slice.tokens(0) : *slice.tokens().rbegin();
+    const std::vector<float> state(kFakeHidden, static_cast<float>(token));
+    int64_t total = 0;
+    for (uint32_t each : slice.tokens()) total += int64_t{each} << engine::kStateSumBits;
+    const std::vector<int64_t> sum(kFakeHidden, total);
+    if (slice.output() == v1::SLICE_OUTPUT_STATE_SUM) {
+      out->set_state_sum(sum.data(), sum.size() * sizeof(int64_t));
+    } else {
+      out->set_state(state.data(), state.size() * sizeof(float));
+    }
   }
 
   FakeCache cache_;  // step thread only

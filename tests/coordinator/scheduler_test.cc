@@ -291,13 +291,39 @@ TEST_F(SchedulerTest, LogitsOfEveryPositionInChunksThatFitAMessage) {
   SequenceSpec spec;
   spec.id = 1;
   spec.prompt = prompts_[1] = Prompt(1, 24);
-  spec.want_logits = true;
+  spec.output = engine::SliceOutput::kLogits;
   ASSERT_TRUE(scheduler_->Add(std::move(spec), now_).ok());
   RunToEnd();
   ASSERT_EQ(plans_.size(), 3u);
   for (const StepPlan& plan : plans_) EXPECT_EQ(plan.slices[0].output, engine::SliceOutput::kLogits);
   EXPECT_EQ(plans_[2].slices[0].count, 4);
   EXPECT_EQ(reasons_[1], FinishReason::kComplete);
+}
+
+TEST_F(SchedulerTest, StatesComeWithTheSlicesThatHaveThem) {
+  using engine::SliceOutput;
+  SchedulerConfig config = Config();
+  config.max_step_tokens = 64;
+  Start(config);
+  const auto outputs_of = [&](uint64_t id, SliceOutput output) {
+    plans_.clear();
+    SequenceSpec spec;
+    spec.id = id;
+    spec.prompt = prompts_[id] = Prompt(static_cast<int>(id), 150);
+    spec.output = output;
+    EXPECT_TRUE(scheduler_->Add(std::move(spec), now_).ok());
+    RunToEnd();
+    EXPECT_EQ(reasons_[id], FinishReason::kComplete);
+    std::vector<SliceOutput> outputs;
+    for (const StepPlan& plan : plans_) outputs.push_back(plan.slices[0].output);
+    return outputs;
+  };
+  EXPECT_THAT(outputs_of(1, SliceOutput::kStateSum),
+              ElementsAre(SliceOutput::kStateSum, SliceOutput::kStateSum, SliceOutput::kStateSum));
+  EXPECT_THAT(outputs_of(2, SliceOutput::kLastState),
+              ElementsAre(SliceOutput::kNone, SliceOutput::kNone, SliceOutput::kLastState));
+  EXPECT_THAT(outputs_of(3, SliceOutput::kFirstState), ElementsAre(SliceOutput::kFirstState))
+      << "nothing after the first token is needed";
 }
 
 TEST_F(SchedulerTest, AddRefusesWhatCannotBeServed) {

@@ -139,7 +139,7 @@ TEST_F(StageRunTest, BadSlicesAreRefused) {
     s.pages = nine;
   });
   ExpectSliceRefused(0, "pages[1] is 8, the stage has pages 0 to 7", [&](Slice& s) { s.pages = foreign; });
-  ExpectSliceRefused(0, "output is 7", [](Slice& s) { s.output = static_cast<SliceOutput>(7); });
+  ExpectSliceRefused(0, "output is 6", [](Slice& s) { s.output = static_cast<SliceOutput>(6); });
   ExpectSliceRefused(0, "tokens[1] is token -1", [&](Slice& s) { s.tokens = negative; });
   ExpectSliceRefused(0, "tokens[0] is token 320, the vocabulary has ids 0 to 319", [&](Slice& s) {
     s.tokens = large;

@@ -22,7 +22,7 @@ v1::Slice* AddSlice(v1::StepFrame& frame, uint32_t position, int tokens, v1::Sli
   return slice;
 }
 
-// A prefill, a draw with every sampling field, and logits.
+// A prefill, a draw with every sampling field, logits, and states.
 v1::StepFrame EverySlice() {
   v1::StepFrame frame;
   frame.set_epoch(1);
@@ -45,6 +45,7 @@ v1::StepFrame EverySlice() {
   sampling->add_logit_bias()->set_token(9);
   sampling->mutable_logit_bias(0)->set_bias(2);
   AddSlice(frame, 0, 2, v1::SLICE_OUTPUT_LOGITS);
+  AddSlice(frame, 0, 2, v1::SLICE_OUTPUT_STATE_SUM);
   return frame;
 }
 
