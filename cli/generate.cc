@@ -6,7 +6,6 @@
 #include <memory>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "cli/answer_printer.h"
 #include "cli/command.h"
 #include "cli/generation_flags.h"
@@ -14,7 +13,6 @@
 #include "cli/token_ids.h"
 #include "engine/base/interrupt.h"
 #include "engine/base/status_macros.h"
-#include "engine/tokenizer/utf8.h"
 
 namespace tandem::cli {
 namespace {
@@ -26,13 +24,6 @@ struct Flags {
   bool parse_special = false, quiet = false;
   std::optional<uint32_t> logprobs;
 };
-
-// Text in messages is UTF-8.
-absl::Status CheckUtf8(const char* what, const std::string& text) {
-  const size_t valid = engine::ValidUtf8Prefix(text);
-  if (valid == text.size()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("the ", what, " is not UTF-8: byte ", valid, " begins no character"));
-}
 
 absl::Status CheckTexts(const v1::GenerateRequest& request) {
   TANDEM_RETURN_IF_ERROR(CheckUtf8("prompt", request.prompt()));

@@ -75,7 +75,8 @@ absl::StatusOr<LocalClusterOptions> LocalOptions(const TextModelFlags& flags) {
 LocalCluster::LocalCluster(std::unique_ptr<coordinator::ServedModel> model, const LocalClusterOptions& options)
     : model_(std::move(model)),
       dispatcher_(std::make_unique<coordinator::Dispatcher>(DispatcherOptions(*model_, options))),
-      generator_(*model_, *dispatcher_) {}
+      generator_(*model_, *dispatcher_),
+      embedder_(*model_, *dispatcher_) {}
 
 LocalCluster::~LocalCluster() {
   // The dispatcher sends to the first loop, each loop to the next one: stop in that order.
@@ -161,6 +162,20 @@ absl::Status LocalCluster::Generate(const v1::GenerateRequest& request, Interrup
   done.wait();
   interrupt.OnInterrupt({});
   return ended;
+}
+
+absl::StatusOr<v1::EmbedResponse> LocalCluster::Embed(const v1::EmbedRequest& request, Interrupt& interrupt) {
+  std::latch done(1);
+  absl::StatusOr<v1::EmbedResponse> result = absl::UnknownError("");
+  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<coordinator::EmbedBatch> batch,
+                          embedder_.Start(request, [&](absl::StatusOr<v1::EmbedResponse> response) {
+                            result = std::move(response);
+                            done.count_down();
+                          }));
+  interrupt.OnInterrupt([&batch] { batch->Cancel(); });
+  done.wait();
+  interrupt.OnInterrupt({});
+  return result;
 }
 
 absl::Status LocalCluster::Logits(std::vector<int32_t> ids, const std::function<void(std::span<const float>)>& on_row) {

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "cli/text_model.h"
 #include "coordinator/dispatcher.h"
+#include "coordinator/gateway/embedding.h"
 #include "coordinator/gateway/generation.h"
 #include "coordinator/served_model.h"
 #include "worker/step_loop.h"
@@ -42,6 +43,7 @@ class LocalCluster : public TextModel {
 
   absl::Status Generate(const v1::GenerateRequest& request, Interrupt& interrupt,
                         const std::function<void(const v1::GenerateResponse&)>& on_response) override;
+  absl::StatusOr<v1::EmbedResponse> Embed(const v1::EmbedRequest& request, Interrupt& interrupt) override;
   // One pass over `ids`: calls `on_row` with the logits [vocabulary] of each position, in order, on the dispatch
   // thread.
   absl::Status Logits(std::vector<int32_t> ids, const std::function<void(std::span<const float>)>& on_row);
@@ -49,6 +51,7 @@ class LocalCluster : public TextModel {
   const coordinator::ServedModel& model() const { return *model_; }
   coordinator::Dispatcher& dispatcher() { return *dispatcher_; }
   coordinator::Generator& generator() { return generator_; }
+  coordinator::Embedder& embedder() { return embedder_; }
 
  private:
   LocalCluster(std::unique_ptr<coordinator::ServedModel> model, const LocalClusterOptions& options);
@@ -59,6 +62,7 @@ class LocalCluster : public TextModel {
   const std::unique_ptr<coordinator::ServedModel> model_;
   const std::unique_ptr<coordinator::Dispatcher> dispatcher_;
   coordinator::Generator generator_;
+  coordinator::Embedder embedder_;
   std::vector<std::unique_ptr<worker::StepLoop>> loops_;
 };
 

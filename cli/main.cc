@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
   AddJoin(app, &action);
   AddGenerate(app, &action);
   AddChat(app, &action);
+  AddEmbed(app, &action);
   AddStatus(app, &action);
   AddPlan(app, &action);
   AddInspect(app, &action);

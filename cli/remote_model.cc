@@ -68,6 +68,20 @@ absl::Status RemoteModel::Generate(const v1::GenerateRequest& request, Interrupt
   return status.ok() ? absl::OkStatus() : Explain(status, server_);
 }
 
+absl::StatusOr<v1::EmbedResponse> RemoteModel::Embed(const v1::EmbedRequest& request, Interrupt& interrupt) {
+  TANDEM_RETURN_IF_ERROR(CheckServer(server_));
+  v1::EmbedRequest named = request;
+  named.set_model(model_);
+  grpc::ClientContext context;
+  interrupt.OnInterrupt([&context] { context.TryCancel(); });
+  v1::EmbedResponse response;
+  const grpc::Status status = stub_->Embed(&context, named, &response);
+  interrupt.OnInterrupt({});
+  if (interrupt.requested()) return absl::CancelledError("interrupted");
+  if (!status.ok()) return Explain(status, server_);
+  return response;
+}
+
 absl::StatusOr<v1::ClusterState> FetchState(const std::string& server) {
   TANDEM_RETURN_IF_ERROR(CheckServer(server));
   auto stub = v1::Cluster::NewStub(proto_support::MakeChannel(server));

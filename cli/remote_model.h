@@ -17,6 +17,7 @@ class RemoteModel : public TextModel {
   RemoteModel(const std::string& server, std::string model);
   absl::Status Generate(const v1::GenerateRequest& request, Interrupt& interrupt,
                         const std::function<void(const v1::GenerateResponse&)>& on_response) override;
+  absl::StatusOr<v1::EmbedResponse> Embed(const v1::EmbedRequest& request, Interrupt& interrupt) override;
 
  private:
   const std::string server_, model_;

@@ -1,8 +1,10 @@
 #include "cli/text_model.h"
 
+#include "absl/strings/str_cat.h"
 #include "cli/local_cluster.h"
 #include "cli/remote_model.h"
 #include "engine/base/status_macros.h"
+#include "engine/tokenizer/utf8.h"
 
 namespace tandem::cli {
 
@@ -33,6 +35,12 @@ void AddLocalClusterFlags(CLI::App& command, TextModelFlags* flags, CLI::Option*
     option->group(group);
     if (local != nullptr) option->needs(local);
   }
+}
+
+absl::Status CheckUtf8(const char* what, const std::string& text) {
+  const size_t valid = engine::ValidUtf8Prefix(text);
+  if (valid == text.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the ", what, " is not UTF-8: byte ", valid, " begins no character"));
 }
 
 absl::StatusOr<std::unique_ptr<TextModel>> OpenTextModel(const TextModelFlags& flags) {

@@ -23,9 +23,11 @@ class TextModel {
   // it and gives kCancelled.
   virtual absl::Status Generate(const v1::GenerateRequest& request, Interrupt& interrupt,
                                 const std::function<void(const v1::GenerateResponse&)>& on_response) = 0;
+  // Returns when all inputs are done. Ctrl-C as above.
+  virtual absl::StatusOr<v1::EmbedResponse> Embed(const v1::EmbedRequest& request, Interrupt& interrupt) = 0;
 };
 
-// The flags that choose between the two, shared by `generate` and `chat`.
+// The flags that choose between the two, shared by `generate`, `chat` and `embed`.
 struct TextModelFlags {
   std::string server = "127.0.0.1:7070";
   std::string model;  // a file with --local, else a name
@@ -39,6 +41,8 @@ void AddTextModelFlags(CLI::App& command, TextModelFlags* flags);
 // The part of them that describes the embedded cluster, for commands that have no other; `local` (may be null) is the
 // option they depend on.
 void AddLocalClusterFlags(CLI::App& command, TextModelFlags* flags, CLI::Option* local);
+// Text in messages is UTF-8. Errors: kInvalidArgument naming the byte; `what` names the text.
+absl::Status CheckUtf8(const char* what, const std::string& text);
 absl::StatusOr<std::unique_ptr<TextModel>> OpenTextModel(const TextModelFlags& flags);
 
 }  // namespace tandem::cli

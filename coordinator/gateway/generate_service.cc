@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/gateway/embed_call.h"
 #include "coordinator/gateway/generation_request.h"
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
@@ -166,6 +167,11 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateService::Generate(grpc::
     return new Refusal(started);
   }
   return stream->Serve();
+}
+
+grpc::ServerUnaryReactor* GenerateService::Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest* request,
+                                                 v1::EmbedResponse* response) {
+  return ServeEmbed(embedder_, *request, response, on_refused_);
 }
 
 grpc::ServerUnaryReactor* GenerateService::Tokenize(grpc::CallbackServerContext* context,

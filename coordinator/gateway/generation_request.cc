@@ -21,29 +21,6 @@ uint64_t RandomSeed() {
   return (uint64_t{device()} << 32) | device();
 }
 
-absl::StatusOr<std::vector<int32_t>> TokensOfIds(const v1::TokenIds& ids, int32_t vocab) {
-  std::vector<int32_t> tokens;
-  tokens.reserve(ids.ids_size());
-  for (uint32_t id : ids.ids()) {
-    if (id >= static_cast<uint32_t>(vocab)) {
-      return absl::InvalidArgumentError(absl::StrCat("ids: ", id, " is outside the vocabulary of ", vocab, " tokens"));
-    }
-    tokens.push_back(static_cast<int32_t>(id));
-  }
-  if (tokens.empty()) return absl::InvalidArgumentError("ids is empty: give at least one token");
-  return tokens;
-}
-
-absl::StatusOr<std::vector<int32_t>> TokensOfPrompt(const std::string& prompt, bool parse_special,
-                                                    const ServedModel& model) {
-  if (prompt.empty()) return absl::InvalidArgumentError("prompt is empty: give at least one character");
-  TANDEM_RETURN_IF_ERROR(CheckTextSize("prompt", prompt));
-  engine::EncodeOptions options;
-  options.add_special = true;
-  options.parse_special = parse_special;
-  return model.tokenizer().Encode(prompt, options);
-}
-
 absl::StatusOr<std::vector<int32_t>> TokensOfChat(const v1::ChatMessages& chat, const ServedModel& model) {
   if (model.chat_template() == nullptr) return model.chat_status();
   if (chat.messages().empty()) return absl::InvalidArgumentError("chat has no messages");
@@ -70,11 +47,11 @@ absl::StatusOr<std::vector<int32_t>> TokensOfChat(const v1::ChatMessages& chat, 
 absl::StatusOr<std::vector<int32_t>> PromptTokens(const v1::GenerateRequest& request, const ServedModel& model) {
   switch (request.input_case()) {
     case v1::GenerateRequest::kPrompt:
-      return TokensOfPrompt(request.prompt(), request.parse_special(), model);
+      return TokensOfText("prompt", request.prompt(), request.parse_special(), model);
     case v1::GenerateRequest::kChat:
       return TokensOfChat(request.chat(), model);
     case v1::GenerateRequest::kIds:
-      return TokensOfIds(request.ids(), model.spec().vocab);
+      return TokensOfIds(request.ids(), model);
     case v1::GenerateRequest::INPUT_NOT_SET:
       break;
   }
@@ -100,6 +77,30 @@ absl::Status CheckStopStrings(const v1::GenerateRequest& request) {
 absl::Status CheckTextSize(absl::string_view field, absl::string_view text) {
   if (text.size() <= kMaxTextBytes) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(field, " has ", text.size(), " bytes; the limit is ", kMaxTextBytes));
+}
+
+absl::StatusOr<std::vector<int32_t>> TokensOfText(absl::string_view field, const std::string& text, bool parse_special,
+                                                  const ServedModel& model) {
+  if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(field, " is empty: give at least one character"));
+  TANDEM_RETURN_IF_ERROR(CheckTextSize(field, text));
+  engine::EncodeOptions options;
+  options.add_special = true;
+  options.parse_special = parse_special;
+  return model.tokenizer().Encode(text, options);
+}
+
+absl::StatusOr<std::vector<int32_t>> TokensOfIds(const v1::TokenIds& ids, const ServedModel& model) {
+  std::vector<int32_t> tokens;
+  tokens.reserve(ids.ids_size());
+  for (uint32_t id : ids.ids()) {
+    if (id >= static_cast<uint32_t>(model.spec().vocab)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("ids: ", id, " is outside the vocabulary of ", model.spec().vocab, " tokens"));
+    }
+    tokens.push_back(static_cast<int32_t>(id));
+  }
+  if (tokens.empty()) return absl::InvalidArgumentError("ids is empty: give at least one token");
+  return tokens;
 }
 
 absl::Status CheckModelName(const std::string& name, const ServedModel& model) {

@@ -30,6 +30,12 @@ inline constexpr size_t kMaxTextBytes = 4 << 20;
 // `field` names the text in the error. Errors: kInvalidArgument (longer than kMaxTextBytes; has both numbers).
 absl::Status CheckTextSize(absl::string_view field, absl::string_view text);
 
+// A client's input as tokens: text with the model's BOS and EOS rules, ids as they are. Errors: kInvalidArgument
+// (empty, too long, an id outside the vocabulary; `field` names the text).
+absl::StatusOr<std::vector<int32_t>> TokensOfText(absl::string_view field, const std::string& text, bool parse_special,
+                                                  const ServedModel& model);
+absl::StatusOr<std::vector<int32_t>> TokensOfIds(const v1::TokenIds& ids, const ServedModel& model);
+
 // OK if `name` is empty or the model's. Errors: kNotFound.
 absl::Status CheckModelName(const std::string& name, const ServedModel& model);
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/local_cluster.h"
 #include "coordinator/server.h"
+#include "engine/base/interrupt.h"
 #include "proto/support/channel.h"
 #include "proto/support/protocol_version.h"
 #include "tandem/v1/cluster.grpc.pb.h"
@@ -287,6 +288,69 @@ TEST_F(GrpcClusterTest, TokenizeDetokenizeAndListModels) {
   ASSERT_EQ(models.models_size(), 1);
   EXPECT_EQ(models.models(0).architecture(), "llama");
   EXPECT_EQ(models.models(0).context(), 256u);
+}
+
+v1::EmbedRequest LongInputs() {
+  v1::EmbedRequest request;
+  for (int i = 0; i < 200; ++i) {
+    v1::TokenIds* ids = request.add_inputs()->mutable_ids();
+    for (int k = 0; k < 250; ++k) ids->add_ids(3 + (i * 37 + k * 11) % 290);
+  }
+  return request;
+}
+
+TEST_F(GrpcClusterTest, EmbeddingsEqualThoseOfAnEmbeddedCluster) {
+  StartCluster(2);
+  auto local = TinyCluster(1);
+  for (v1::Pooling pooling : {v1::POOLING_MEAN, v1::POOLING_LAST, v1::POOLING_CLS}) {
+    v1::EmbedRequest request = LongInputs();
+    request.set_pooling(pooling);
+    request.add_inputs()->set_text("the cat sat on the mat");
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+    v1::EmbedResponse response;
+    const grpc::Status status = stub_->Embed(&context, request, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    Interrupt interrupt;
+    const auto expected = local->Embed(request, interrupt);
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    EXPECT_EQ(response.SerializeAsString(), expected->SerializeAsString());
+  }
+  grpc::ClientContext context;
+  v1::EmbedResponse response;
+  const grpc::Status refused = stub_->Embed(&context, v1::EmbedRequest(), &response);
+  EXPECT_EQ(refused.error_code(), grpc::INVALID_ARGUMENT);
+  EXPECT_THAT(refused.error_message(), HasSubstr("inputs has 0 entries"));
+}
+
+TEST_F(GrpcClusterTest, EmbeddingsSurviveALostWorkerAndADeadlineFreesTheirPages) {
+  StartCluster(2);
+  const v1::EmbedRequest request = LongInputs();
+  Interrupt interrupt;
+  const auto expected = TinyCluster(1)->Embed(request, interrupt);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  AddWorker();
+  WaitForState([](const v1::ClusterState& s) { return s.workers_size() == 3 && s.phase() == v1::PHASE_SERVING; });
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+  v1::EmbedResponse response;
+  grpc::Status status;
+  std::thread client([&] { status = stub_->Embed(&context, request, &response); });
+  WaitForState([](const v1::ClusterState& s) { return s.running() >= 1; });
+  workers_[0]->Stop();
+  client.join();
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.SerializeAsString(), expected->SerializeAsString());
+
+  for (int ms : {1, 3, 9}) {
+    grpc::ClientContext short_context;
+    short_context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(ms));
+    const grpc::StatusCode code = stub_->Embed(&short_context, request, &response).error_code();
+    EXPECT_TRUE(code == grpc::DEADLINE_EXCEEDED || code == grpc::OK) << code;
+  }
+  const v1::ClusterState state =
+      WaitForState([](const v1::ClusterState& s) { return s.running() == 0 && s.kv_pages_used() == 0; });
+  EXPECT_EQ(state.kv_pages_used(), 0u);
 }
 
 TEST_F(GrpcClusterTest, HealthFollowsThePipelineAndReflectionListsTheServices) {
