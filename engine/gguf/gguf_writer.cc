@@ -1,13 +1,10 @@
 #include "engine/gguf/gguf_writer.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <type_traits>
+#include <utility>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
@@ -44,20 +41,33 @@ void AppendString(absl::string_view text, Bytes* out) {
 
 uint64_t Aligned(uint64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
 
-absl::Status WriteAll(int fd, std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return absl::UnavailableError(absl::StrCat("cannot write: ", std::strerror(errno)));
-    bytes = bytes.subspan(static_cast<size_t>(written));
-  }
-  return absl::OkStatus();
+// Value type of the format for each type of metadata.
+template <typename T>
+constexpr uint32_t ValueTypeOf() {
+  if constexpr (std::is_same_v<T, uint8_t>) return 0;
+  if constexpr (std::is_same_v<T, int8_t>) return 1;
+  if constexpr (std::is_same_v<T, uint16_t>) return 2;
+  if constexpr (std::is_same_v<T, int16_t>) return 3;
+  if constexpr (std::is_same_v<T, uint32_t>) return kUint32;
+  if constexpr (std::is_same_v<T, int32_t>) return kInt32;
+  if constexpr (std::is_same_v<T, float>) return kFloat32;
+  if constexpr (std::is_same_v<T, bool>) return kBool;
+  if constexpr (std::is_same_v<T, absl::string_view>) return kString;
+  if constexpr (std::is_same_v<T, GgufArray>) return kArray;
+  if constexpr (std::is_same_v<T, uint64_t>) return kUint64;
+  if constexpr (std::is_same_v<T, int64_t>) return 11;
+  if constexpr (std::is_same_v<T, double>) return 12;
 }
 
-absl::Status WritePadded(int fd, std::span<const std::byte> bytes) {
-  static constexpr std::byte kZeros[kAlignment] = {};
-  TANDEM_RETURN_IF_ERROR(WriteAll(fd, bytes));
-  return WriteAll(fd, std::span(kZeros).first(Aligned(bytes.size()) - bytes.size()));
+template <typename T>
+void AppendValue(const T& value, Bytes* out) {
+  if constexpr (std::is_same_v<T, bool>) {
+    AppendNumber<uint8_t>(value ? 1 : 0, out);
+  } else if constexpr (std::is_same_v<T, absl::string_view>) {
+    AppendString(value, out);
+  } else {
+    AppendNumber(value, out);
+  }
 }
 
 }  // namespace
@@ -107,8 +117,29 @@ void GgufWriter::SetInt32s(absl::string_view key, std::span<const int32_t> value
   AppendBytes(values.data(), values.size_bytes(), &out);
 }
 
-absl::Status GgufWriter::AddTensor(absl::string_view name, TensorType type, std::span<const uint64_t> dims,
-                                   std::span<const std::byte> data) {
+void GgufWriter::SetValue(absl::string_view key, const GgufValue& value) {
+  if (key == "general.alignment") return;
+  std::visit(
+      [&](const auto& held) {
+        using T = std::decay_t<decltype(held)>;
+        Bytes& out = Value(key, ValueTypeOf<T>());
+        if constexpr (!std::is_same_v<T, GgufArray>) {
+          AppendValue(held, &out);
+        } else {
+          std::visit(
+              [&](const auto& items) {
+                using Item = typename std::decay_t<decltype(items)>::value_type;
+                AppendNumber(ValueTypeOf<Item>(), &out);
+                AppendNumber<uint64_t>(items.size(), &out);
+                for (size_t i = 0; i < items.size(); ++i) AppendValue<Item>(items[i], &out);
+              },
+              held);
+        }
+      },
+      value);
+}
+
+absl::Status GgufWriter::ReserveTensor(absl::string_view name, TensorType type, std::span<const uint64_t> dims) {
   const auto invalid = [&](absl::string_view problem) {
     return absl::InvalidArgumentError(absl::StrCat("tensor '", name, "': ", problem));
   };
@@ -116,13 +147,23 @@ absl::Status GgufWriter::AddTensor(absl::string_view name, TensorType type, std:
   if (dims.size() > kMaxDims) return invalid(absl::StrCat(dims.size(), " dimensions, at most ", kMaxDims));
   const absl::StatusOr<uint64_t> bytes = TensorBytes(type, dims);
   if (!bytes.ok()) return invalid(bytes.status().message());
-  if (*bytes != data.size()) {
-    return invalid(absl::StrCat("has ", data.size(), " bytes, its type and dimensions need ", *bytes));
-  }
   if (std::any_of(tensors_.begin(), tensors_.end(), [&](const Tensor& t) { return t.name == name; })) {
     return invalid("the name is already used");
   }
-  tensors_.push_back({std::string(name), type, {dims.begin(), dims.end()}, data});
+  tensors_.push_back({std::string(name), type, {dims.begin(), dims.end()}, *bytes, {}});
+  return absl::OkStatus();
+}
+
+absl::Status GgufWriter::AddTensor(absl::string_view name, TensorType type, std::span<const uint64_t> dims,
+                                   std::span<const std::byte> data) {
+  TANDEM_RETURN_IF_ERROR(ReserveTensor(name, type, dims));
+  const uint64_t bytes = tensors_.back().bytes;
+  if (bytes != data.size()) {
+    tensors_.pop_back();
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor '", name, "': has ", data.size(), " bytes, its type and dimensions need ", bytes));
+  }
+  tensors_.back().data = data;
   return absl::OkStatus();
 }
 
@@ -143,7 +184,7 @@ std::vector<std::byte> GgufWriter::Header() const {
     AppendBytes(tensor.dims.data(), tensor.dims.size() * sizeof(uint64_t), &out);
     AppendNumber(static_cast<uint32_t>(tensor.type), &out);
     AppendNumber(offset, &out);
-    offset += Aligned(tensor.data.size());
+    offset += Aligned(tensor.bytes);
   }
   out.resize(Aligned(out.size()));
   return out;
@@ -152,31 +193,28 @@ std::vector<std::byte> GgufWriter::Header() const {
 std::vector<std::byte> GgufWriter::Serialize() const {
   Bytes out = Header();
   for (const Tensor& tensor : tensors_) {
+    const size_t end = out.size() + Aligned(tensor.bytes);
     AppendBytes(tensor.data.data(), tensor.data.size(), &out);
-    out.resize(Aligned(out.size()));
+    out.resize(end);
   }
   return out;
 }
 
+absl::StatusOr<std::unique_ptr<GgufOutput>> GgufWriter::Create(const std::string& path) const {
+  const Bytes header = Header();
+  std::vector<GgufOutput::Extent> extents;
+  uint64_t offset = header.size();
+  for (const Tensor& tensor : tensors_) {
+    extents.push_back({.offset = offset, .bytes = tensor.bytes});
+    offset += Aligned(tensor.bytes);
+  }
+  return GgufOutput::Create(path, header, std::move(extents), offset);
+}
+
 absl::Status GgufWriter::Write(const std::string& path) const {
-  const std::string temporary = absl::StrCat(path, ".tmp.", getpid());
-  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return absl::UnavailableError(absl::StrCat(temporary, ": cannot create: ", std::strerror(errno)));
-  absl::Status status = WriteAll(fd, Header());
-  for (size_t i = 0; i < tensors_.size() && status.ok(); ++i) status = WritePadded(fd, tensors_[i].data);
-  // On the disk before the rename: after a crash the name must not point to an empty file.
-  if (status.ok() && fsync(fd) != 0) {
-    status = absl::UnavailableError(absl::StrCat("cannot sync: ", std::strerror(errno)));
-  }
-  if (close(fd) != 0 && status.ok()) {
-    status = absl::UnavailableError(absl::StrCat("cannot close: ", std::strerror(errno)));
-  }
-  if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
-    status = absl::UnavailableError(absl::StrCat("cannot rename to its final name: ", std::strerror(errno)));
-  }
-  if (status.ok()) return status;
-  unlink(temporary.c_str());
-  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<GgufOutput> output, Create(path));
+  for (size_t i = 0; i < tensors_.size(); ++i) TANDEM_RETURN_IF_ERROR(output->Write(i, 0, tensors_[i].data));
+  return output->Finish();
 }
 
 }  // namespace tandem::engine

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/gguf/gguf_file.h"
+#include "tests/engine/gguf/raw_gguf.h"
 
 namespace tandem::engine {
 namespace {
@@ -152,6 +153,53 @@ TEST_F(GgufWriterFileTest, MissingFolderReturnsUnavailable) {
   const absl::Status status = writer_.Write(folder_ + "/absent/a.gguf");
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr("No such file or directory"));
+}
+
+TEST_F(GgufWriterFileTest, PiecesInAnyOrderMakeTheSameFile) {
+  ASSERT_TRUE(writer_.ReserveTensor("c", TensorType::kF32, Dims{3}).ok());
+  const std::string path = folder_ + "/a.gguf";
+  {
+    const auto output = writer_.Create(path);
+    ASSERT_TRUE(output.ok()) << output.status();
+    ASSERT_TRUE((*output)->Write(2, 4, AsBytes(data_).subspan(4)).ok());
+    ASSERT_TRUE((*output)->Write(0, 0, AsBytes(data_)).ok());
+    ASSERT_TRUE((*output)->Write(2, 0, AsBytes(data_).first(4)).ok());
+    EXPECT_EQ((*output)->Write(3, 0, {}).code(), absl::StatusCode::kOutOfRange);
+    EXPECT_EQ((*output)->Write(0, 8, AsBytes(data_)).code(), absl::StatusCode::kOutOfRange);
+    EXPECT_FALSE(std::filesystem::exists(path));
+    ASSERT_TRUE((*output)->Finish().ok());
+  }
+  const auto file = GgufFile::Open(path);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_TRUE(std::ranges::equal(*(*file)->ReadAll((*file)->tensors()[2]), AsBytes(data_)));
+  EXPECT_TRUE(std::ranges::equal(*(*file)->ReadAll((*file)->tensors()[0]), AsBytes(data_)));
+  EXPECT_TRUE(std::ranges::equal(*(*file)->ReadAll((*file)->tensors()[1]), std::vector<std::byte>(12)));
+}
+
+TEST_F(GgufWriterFileTest, AnOutputThatIsNotFinishedLeavesNothing) {
+  { ASSERT_TRUE(writer_.Create(folder_ + "/a.gguf").ok()); }
+  EXPECT_EQ(FilesInFolder(), 0u);
+}
+
+TEST_F(GgufWriterFileTest, MoreThanTheDiskHoldsIsRefusedBeforeItIsWritten) {
+  ASSERT_TRUE(writer_.ReserveTensor("huge", TensorType::kF32, Dims{uint64_t{1} << 50}).ok());
+  const absl::Status status = writer_.Create(folder_ + "/a.gguf").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("needs 4503599627370"), HasSubstr("free")));
+  EXPECT_EQ(FilesInFolder(), 0u);
+}
+
+TEST(GgufWriterTest, MetadataOfEveryTypeIsCopied) {
+  const RawGguf raw = EveryTypeGguf();
+  const auto original = GgufFile::Parse(raw.bytes());
+  ASSERT_TRUE(original.ok());
+  GgufWriter writer;
+  for (const auto& [key, value] : (*original)->metadata()) writer.SetValue(key, value);
+  const std::vector<std::byte> bytes = writer.Serialize();
+  const auto copy = GgufFile::Parse(bytes);
+  ASSERT_TRUE(copy.ok()) << copy.status();
+  ASSERT_EQ((*copy)->metadata().size(), (*original)->metadata().size());
+  for (const auto& [key, value] : (*original)->metadata()) EXPECT_TRUE(*(*copy)->Find(key) == value) << key;
 }
 
 TEST_F(GgufWriterFileTest, AFailedRenameLeavesNoTemporaryFile) {
