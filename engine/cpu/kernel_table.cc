@@ -28,7 +28,7 @@ constexpr MatMuls ScalarMatMuls() {
 // The formats that go through planes (kernels/planes.h), for which `Set` names the kernel.
 template <typename Set>
 constexpr void SetPlanes(Set set) {
-  set.template operator()<kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kIQ4_NL, kIQ4_XS, kMXFP4, kTQ1_0, kTQ2_0, kIQ2_XXS,
+  set.template operator()<kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kIQ4_NL, kIQ4_XS, kMXFP4, kTQ1_0, kTQ2_0, kIQ2_XXS,
                           kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ1_S, kIQ1_M>();
 }
 
@@ -37,6 +37,7 @@ constexpr MatMuls Avx2MatMuls() {
   At(matmuls, kF32) = avx2::MatMulF32;
   At(matmuls, kF16) = avx2::MatMulF16;
   At(matmuls, kBF16) = avx2::MatMulBF16;
+  At(matmuls, kQ4_0) = avx2::MatMulQ4_0;
   At(matmuls, kQ8_0) = avx2::MatMulQ8_0;
   At(matmuls, kQ4_K) = avx2::MatMulQ4_K;
   At(matmuls, kQ5_K) = avx2::MatMulQ5_K;
@@ -50,6 +51,7 @@ constexpr MatMuls Avx512MatMuls() {
   At(matmuls, kF32) = avx512::MatMulF32;
   At(matmuls, kF16) = avx512::MatMulF16;
   At(matmuls, kBF16) = avx512::MatMulBF16;
+  At(matmuls, kQ4_0) = avx512::MatMulQ4_0;
   At(matmuls, kQ8_0) = avx512::MatMulQ8_0;
   At(matmuls, kQ4_K) = avx512::MatMulQ4_K;
   At(matmuls, kQ5_K) = avx512::MatMulQ5_K;

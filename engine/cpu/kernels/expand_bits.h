@@ -16,7 +16,7 @@ constexpr uint32_t kBytes1 = 0x01010101, kBytes3 = 0x03030303, kBytes15 = 0x0f0f
 template <TensorType kType>
 struct Expander;
 
-// Q4_0, Q4_1, Q5_0, Q5_1.
+// Q4_1, Q5_0, Q5_1.
 template <bool kFiveBits, bool kMins>
 struct ExpandNibbles {
   static constexpr int kBlock = 32, kSub = 32, kLead = kMins ? 4 : 2, kWords = kFiveBits ? 5 : 4;
@@ -42,8 +42,6 @@ struct ExpandNibbles {
     }
   }
 };
-template <>
-struct Expander<TensorType::kQ4_0> : ExpandNibbles<false, false> {};
 template <>
 struct Expander<TensorType::kQ4_1> : ExpandNibbles<false, true> {};
 template <>

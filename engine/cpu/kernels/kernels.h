@@ -28,6 +28,7 @@ namespace tandem::engine::avx2 {
 void MatMulF32(const MatMulArgs& args);
 void MatMulF16(const MatMulArgs& args);
 void MatMulBF16(const MatMulArgs& args);
+void MatMulQ4_0(const MatMulArgs& args);
 void MatMulQ8_0(const MatMulArgs& args);
 void MatMulQ4_K(const MatMulArgs& args);
 void MatMulQ5_K(const MatMulArgs& args);
@@ -49,6 +50,7 @@ namespace tandem::engine::avx512 {
 void MatMulF32(const MatMulArgs& args);
 void MatMulF16(const MatMulArgs& args);
 void MatMulBF16(const MatMulArgs& args);
+void MatMulQ4_0(const MatMulArgs& args);
 void MatMulQ8_0(const MatMulArgs& args);
 void MatMulQ4_K(const MatMulArgs& args);
 void MatMulQ5_K(const MatMulArgs& args);

@@ -21,6 +21,17 @@ inline int32_t LoadInt32(const void* p) {
 inline __m128i Load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 inline __m256i Load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
+// Asks for the block that comes kPrefetchBytes after `block`, whose parts a kernel reads in an order that the processor
+// does not foresee; for the first tokens of a pass, after which it is in a cache. Beyond the end of the matrix it has
+// no effect.
+constexpr int kPrefetchBytes = 4096;
+template <int kBlockBytes>
+inline void PrefetchAfter(const std::byte* block) {
+  for (int at = 0; at < kBlockBytes; at += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(block) + kPrefetchBytes + at, _MM_HINT_T0);
+  }
+}
+
 // Runs Kernel::Run<kGroups, n>(args, group, row) over all rows of activations from `row` on, n = kMaxRows, ... 2, 1 at
 // a time, so that unpacked weights are used n times.
 template <typename Kernel, int kGroups, int kMaxRows>

@@ -122,6 +122,7 @@ struct MatMulQ4_Q5_K {
     Float16Rows acc[kRows];
     for (int r = 0; r < kRows; ++r) acc[r] = ZeroRows();
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes<kFiveBits>, x += kBlock, sum16 += kBlock / 16) {
+      if (row == 0) PrefetchAfter<kBlockBytes<kFiveBits>>(block);
       const Float16Rows d = LoadHalves(block);
       const Float16Rows dmin = LoadHalves(block + 2 * kRowGroup);
       int32_t sum_pairs[kRows][4];

@@ -91,6 +91,7 @@ struct MatMulQ6_KKernel {
     Float16Rows acc[kRows];
     for (int r = 0; r < kRows; ++r) acc[r] = ZeroRows();
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += kBlock / 16) {
+      if (row == 0) PrefetchAfter<kBlockBytes>(block);
       const Float16Rows d = LoadHalves(block + kFactor);
       int32_t sum_pairs[kRows][8];
       for (int r = 0; r < kRows; ++r) PackPairs<16>(sum16 + r * (cols / 16), sum_pairs[r]);

@@ -128,6 +128,7 @@ void MatMulPlanes(const MatMulArgs& args) {
     for (int64_t b = 0; b < blocks; b += kBlocksAtOnce) {
       const int count = static_cast<int>(blocks - b < kBlocksAtOnce ? blocks - b : kBlocksAtOnce);
       for (int i = 0; i < count; ++i, packed += kRowGroup * F::kBytes) {
+        if constexpr (F::kBlock == kPlaneElements) PrefetchAfter<kRowGroup * F::kBytes>(packed);
         F::template Expand<Words>(packed, PlaneWriter<Words, F::kBias>(&planes, i, i * kUnitsPerBlock));
       }
       if constexpr (F::kBlock == kPlaneElements) FinishScales<Words, F, F::kBias>(&planes);
@@ -138,7 +139,6 @@ void MatMulPlanes(const MatMulArgs& args) {
   }
 }
 
-template void MatMulPlanes<TensorType::kQ4_0>(const MatMulArgs&);
 template void MatMulPlanes<TensorType::kQ4_1>(const MatMulArgs&);
 template void MatMulPlanes<TensorType::kQ5_0>(const MatMulArgs&);
 template void MatMulPlanes<TensorType::kQ5_1>(const MatMulArgs&);

@@ -116,7 +116,10 @@ struct MatMulQ4_Q5_K {
     }
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes<kFiveBits>, x += kBlock, sum16 += kBlock / 16) {
       PackedScales scales[kGroups];
-      for (int g = 0; g < kGroups; ++g) scales[g] = UnpackScales(block + g * group_bytes);
+      for (int g = 0; g < kGroups; ++g) {
+        if (row == 0) PrefetchAfter<kBlockBytes<kFiveBits>>(block + g * group_bytes);
+        scales[g] = UnpackScales(block + g * group_bytes);
+      }
       __m512i dots[kGroups][kRows];
       ScaledDots<kFiveBits, kGroups, kRows>(block, group_bytes, scales, x, cols, dots);
       int32_t sum_pairs[kRows][4];

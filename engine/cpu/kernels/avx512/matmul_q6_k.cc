@@ -86,6 +86,7 @@ struct MatMulQ6_KKernel {
     __m512 acc[kRows];
     for (int r = 0; r < kRows; ++r) acc[r] = _mm512_setzero_ps();
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += kBlock / 16) {
+      if (row == 0) PrefetchAfter<kBlockBytes>(block);
       __m512i dots[kRows];
       ScaledDots<kRows>(block, x, cols, dots);
       int32_t sum_pairs[kRows][8];
