@@ -6,7 +6,9 @@ if(TANDEM_CCACHE)
 endif()
 
 # mold links the test binaries in a fraction of the time; -fuse-ld=mold is known to GCC from version 12.1 and to Clang.
-find_program(TANDEM_MOLD mold)
+if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler looks for its own
+  find_program(TANDEM_MOLD mold)
+endif()
 if(TANDEM_MOLD)
   add_link_options(-fuse-ld=mold)
 endif()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages of the named groups (build, test, clang, train) that are missing. Does nothing if all are there.
+# Installs the Debian packages of the named groups (build, test, clang, aarch64, train) that are missing. Does nothing if all are there.
 # Usage: deploy/install-packages.sh GROUP...
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,5 +27,6 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "packages: installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
+case " ${missing[*]}" in *:arm64*) $sudo dpkg --add-architecture arm64 ;; esac
 $sudo apt-get update -qq
 $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

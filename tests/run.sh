@@ -5,6 +5,7 @@
 #                                                 built and run under the sanitizer (address includes undefined; thread leaves out
 #                                                 the tests labelled grpc: Debian's gRPC is not instrumented, which gives false reports)
 #   tests/run.sh --locks                          only compiles, with Clang and -Wthread-safety -Werror
+#   tests/run.sh --aarch64                        the engine's tests, cross-compiled for AArch64 and run by qemu
 #   tests/run.sh --labels=REGEX                   only tests with such labels: unit kernel integration e2e (those that use gRPC end in _grpc)
 #   tests/run.sh --jobs=N                         parallel compilers and tests (default: all processors)
 set -euo pipefail
@@ -18,15 +19,17 @@ for arg in "$@"; do
   case "$arg" in
     --sanitize=address | --sanitize=thread | --sanitize=undefined) preset=${arg#--sanitize=} ;;
     --locks) preset=locks ;;
+    --aarch64) preset=aarch64 ;;
     --labels=*) labels=${arg#--labels=} ;;
     --jobs=*) jobs=${arg#--jobs=} ;;
-    --help | -h) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    --help | -h) sed -n '2,11p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     *) echo "tests/run.sh: unknown argument '$arg'; see --help" >&2; exit 2 ;;
   esac
 done
 
 groups=(build test)
 [ "$preset" = locks ] && groups+=(clang)
+[ "$preset" = aarch64 ] && groups+=(aarch64)
 deploy/install-packages.sh "${groups[@]}"
 
 echo "configure: preset $preset in build/$preset"

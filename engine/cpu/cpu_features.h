@@ -1,5 +1,5 @@
-// What this processor can execute, and the choice of kernel set. Compiled without ISA flags: safe on any x86-64
-// machine.
+// What this processor can execute, and the choice of kernel set. Compiled without ISA flags: safe on any machine
+// of its architecture, x86-64 or AArch64.
 #pragma once
 
 #include <string>

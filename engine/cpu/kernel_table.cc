@@ -73,6 +73,7 @@ constexpr KernelTable kScalarTable = {
     .f32_to_f16 = scalar::F32ToF16,
 };
 
+#ifdef __x86_64__
 constexpr KernelTable kAvx2Table = {
     .isa = Isa::kAvx2,
     .matmul = Avx2MatMuls(),
@@ -98,6 +99,7 @@ constexpr KernelTable kAvx512Table = {
     .attention = avx512::Attention,
     .f32_to_f16 = avx2::F32ToF16,
 };
+#endif
 
 }  // namespace
 
@@ -111,14 +113,15 @@ bool HasKernels(TensorType type) { return kScalarTable.MatMulFor(type) != nullpt
 
 const KernelTable& KernelsFor(Isa isa) {
   switch (isa) {
-    case Isa::kScalar:
-      return kScalarTable;
+#ifdef __x86_64__
     case Isa::kAvx2:
       return kAvx2Table;
     case Isa::kAvx512:
       return kAvx512Table;
+#endif
+    default:
+      return kScalarTable;
   }
-  return kScalarTable;
 }
 
 }  // namespace tandem::engine

@@ -1,7 +1,6 @@
 #include "engine/cpu/thread_pool.h"
 
 #include <hwloc.h>
-#include <immintrin.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -58,6 +57,15 @@ std::vector<cpu_set_t> AllowedCores() {
   return cores;
 }
 
+// Tells the processor that this is a spin, so that it saves power and lends its units to the other hyperthread.
+inline void SpinPause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb");  // `yield` does nothing on most cores; this waits some ten cycles
+#endif
+}
+
 // Returns when `value` differs from `old`: after a short spin, if `spin`, parked in the kernel.
 uint32_t WaitForChange(const std::atomic<uint32_t>& value, uint32_t old, bool spin) {
   if (spin) {
@@ -66,7 +74,7 @@ uint32_t WaitForChange(const std::atomic<uint32_t>& value, uint32_t old, bool sp
       for (int i = 0; i < kPausesPerClockRead; ++i) {
         const uint32_t now = value.load(std::memory_order_acquire);
         if (now != old) return now;
-        _mm_pause();
+        SpinPause();
       }
     } while (std::chrono::steady_clock::now() < give_up);
   }

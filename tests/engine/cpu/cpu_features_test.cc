@@ -18,6 +18,7 @@ TEST(CpuFeaturesTest, EveryIsaUpToTheDetectedOneParses) {
   }
 }
 
+#ifdef __x86_64__
 // The compiler's own detection, which also asks the operating system.
 TEST(CpuFeaturesTest, DetectionAgreesWithTheCompiler) {
   __builtin_cpu_init();
@@ -27,6 +28,7 @@ TEST(CpuFeaturesTest, DetectionAgreesWithTheCompiler) {
                       __builtin_cpu_supports("avx512vnni");
   EXPECT_EQ(DetectIsa(), avx512 ? Isa::kAvx512 : avx2 ? Isa::kAvx2 : Isa::kScalar);
 }
+#endif
 
 TEST(CpuFeaturesTest, UnknownNameReturnsInvalidArgument) {
   for (const char* name : {"avx", "AVX2", "neon", " avx2"}) {
