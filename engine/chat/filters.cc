@@ -3,10 +3,11 @@
 #include <limits>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
-#include "absl/strings/str_split.h"
 #include "engine/base/status_macros.h"
 #include "engine/chat/builtins.h"
+#include "engine/chat/list_filters.h"
 #include "engine/chat/operators.h"
 #include "engine/chat/text_ops.h"
 #include "engine/chat/value_text.h"
@@ -24,14 +25,6 @@ Result Text(std::string text, Budget* budget) {
 Result NewList(std::vector<Value> items, Budget* budget) {
   TANDEM_RETURN_IF_ERROR(budget->Bytes(items.size() * sizeof(Value)));
   return Value::MakeList(std::move(items));
-}
-
-// "a.b" of `item`: attributes one after the other.
-Result Path(Value item, absl::string_view path) {
-  for (const absl::string_view name : absl::StrSplit(path, '.')) {
-    TANDEM_ASSIGN_OR_RETURN(item, Attribute(item, name));
-  }
-  return item;
 }
 
 Result Trim(const Value& input, const Arguments& arguments, Budget* budget) {
@@ -79,7 +72,7 @@ Result Join(const Value& input, const Arguments& arguments, Budget* budget) {
   for (size_t i = 0; i < items.size(); ++i) {
     Value item = items[i];
     if (!attribute.empty()) {
-      TANDEM_ASSIGN_OR_RETURN(item, Path(item, attribute));
+      TANDEM_ASSIGN_OR_RETURN(item, AttributePath(item, attribute));
     }
     TANDEM_ASSIGN_OR_RETURN(const std::string piece, TextOf(item, budget));
     TANDEM_RETURN_IF_ERROR(budget->Bytes(between.size()));
@@ -168,13 +161,19 @@ Result Reverse(const Value& input, const Arguments&, Budget* budget) {
 Result Replace(const Value& input, const Arguments& arguments, Budget* budget) {
   TANDEM_ASSIGN_OR_RETURN(const std::string from, arguments.String(0, "old"));
   TANDEM_ASSIGN_OR_RETURN(const std::string to, arguments.String(1, "new"));
-  if (arguments.Find(2, "count") != nullptr) return absl::InvalidArgumentError("replace with a count is not supported");
+  TANDEM_ASSIGN_OR_RETURN(int64_t count, arguments.Int(2, "count", -1));
   if (from.empty()) return absl::InvalidArgumentError("replace needs a text to look for that is not empty");
   TANDEM_ASSIGN_OR_RETURN(const std::string text, TextOf(input, budget));
   TANDEM_RETURN_IF_ERROR(ChargeSearch(text.size(), from.size(), budget));
   const size_t growth = to.size() > from.size() ? to.size() / from.size() + 1 : 1;
   TANDEM_RETURN_IF_ERROR(budget->Bytes(text.size() * std::min<size_t>(growth, size_t{1} << 20)));
-  return Value::String(absl::StrReplaceAll(text, {{from, to}}));
+  std::string result;
+  size_t done = 0;
+  for (size_t at = text.find(from); at != std::string::npos && count != 0; at = text.find(from, done), --count) {
+    result.append(text, done, at - done).append(to);
+    done = at + from.size();
+  }
+  return Value::String(result.append(text, done, std::string::npos));
 }
 
 // select, reject: by the element; selectattr, rejectattr: by its attribute, the first argument. A test may follow.
@@ -195,7 +194,7 @@ Result SelectBy(const Value& input, const Arguments& arguments, bool by_attribut
   for (const Value& item : items) {
     Value subject = item;
     if (by_attribute) {
-      TANDEM_ASSIGN_OR_RETURN(subject, Path(item, attribute));
+      TANDEM_ASSIGN_OR_RETURN(subject, AttributePath(item, attribute));
     }
     bool passes = subject.Truthy();
     if (!test.empty()) {
@@ -229,7 +228,7 @@ Result Map(const Value& input, const Arguments& arguments, Budget* budget) {
   for (const Value& item : items) {
     Value result;
     if (filter.empty()) {
-      TANDEM_ASSIGN_OR_RETURN(result, Path(item, attribute));
+      TANDEM_ASSIGN_OR_RETURN(result, AttributePath(item, attribute));
       if (result.is_undefined() && fallback != nullptr) result = *fallback;
     } else if (filter == "map") {
       return absl::InvalidArgumentError("map of map is not supported");
@@ -275,6 +274,82 @@ Result Abs(const Value& input, const Arguments&, Budget*) {
   return input.AsDouble() < 0 ? Negate(input) : Result(input);
 }
 
+// round(precision, method "common", "ceil" or "floor").
+Result Round(const Value& input, const Arguments& arguments, Budget*) {
+  if (!input.is_number()) return absl::InvalidArgumentError(absl::StrCat("round of a ", input.TypeName()));
+  TANDEM_ASSIGN_OR_RETURN(const int64_t precision, arguments.Int(0, "precision", 0));
+  std::string method = "common";
+  if (arguments.Find(1, "method") != nullptr) {
+    TANDEM_ASSIGN_OR_RETURN(method, arguments.String(1, "method"));
+  }
+  if (method != "common" && method != "ceil" && method != "floor") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the method of round is \"", method, "\"; known are \"common\", \"ceil\" and \"floor\""));
+  }
+  if (precision < -300 || precision > 300) {
+    return absl::InvalidArgumentError(absl::StrCat("round to ", precision, " digits; the limits are -300 and 300"));
+  }
+  if (method == "common" && precision >= 0) {
+    if (input.if_int()) return input;
+    double rounded =
+        input.AsDouble();  // correctly rounded, as Python does; what cannot be read back is infinite or NaN
+    if (std::isfinite(rounded))
+      (void)absl::SimpleAtod(absl::StrFormat("%.*f", static_cast<int>(precision), rounded), &rounded);
+    return Value::Float(rounded);
+  }
+  const double unit = std::pow(10.0, static_cast<double>(precision)), scaled = input.AsDouble() * unit;
+  const double whole = method == "ceil"    ? std::ceil(scaled)
+                       : method == "floor" ? std::floor(scaled)
+                                           : std::nearbyint(scaled);
+  return Value::Float(whole / unit);
+}
+
+// indent(width, first, blank): a width of spaces, or a text, in front of every line but the first.
+Result Indent(const Value& input, const Arguments& arguments, Budget* budget) {
+  std::string margin(4, ' ');
+  if (const Value* width = arguments.Find(0, "width"); width != nullptr && width->if_string()) {
+    margin = *width->if_string();
+  } else if (width != nullptr) {
+    TANDEM_ASSIGN_OR_RETURN(const int64_t spaces, arguments.Int(0, "width", 4));
+    constexpr int64_t kMaxWidth = 1000;
+    if (spaces < 0 || spaces > kMaxWidth) {
+      return absl::InvalidArgumentError(absl::StrCat("indent by ", spaces, "; the limits are 0 and ", kMaxWidth));
+    }
+    margin.assign(static_cast<size_t>(spaces), ' ');
+  }
+  const Value* first = arguments.Find(1, "first");
+  const Value* blank = arguments.Find(2, "blank");
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, TextOf(input, budget));
+  const auto lines = static_cast<size_t>(std::count(text.begin(), text.end(), '\n')) + 1;
+  TANDEM_RETURN_IF_ERROR(budget->Steps(static_cast<int64_t>(lines)));
+  TANDEM_RETURN_IF_ERROR(budget->Bytes(text.size()));
+  if (!margin.empty()) TANDEM_RETURN_IF_ERROR(budget->Bytes(std::min(lines, size_t{1} << 32) * margin.size()));
+  std::string out;
+  for (size_t begin = 0, number = 0; begin <= text.size(); ++number) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const bool wanted =
+        number == 0 ? first != nullptr && first->Truthy() : end > begin || (blank != nullptr && blank->Truthy());
+    if (number > 0) out.push_back('\n');
+    if (wanted) out += margin;
+    out.append(text, begin, end - begin);
+    begin = end + 1;
+  }
+  return Value::String(std::move(out));
+}
+
+Result WordCount(const Value& input, const Arguments&, Budget* budget) {
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, TextOf(input, budget));
+  return Value::Int(static_cast<int64_t>(Split(text, "", -1).size()));
+}
+
+// For HTML.
+Result Escape(const Value& input, const Arguments&, Budget* budget) {
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, TextOf(input, budget));
+  return Text(
+      absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&#34;"}, {"'", "&#39;"}}),
+      budget);
+}
+
 // Nothing is escaped here, so nothing needs marking as safe.
 Result Safe(const Value& input, const Arguments&, Budget*) { return input; }
 
@@ -289,8 +364,11 @@ constexpr Filter kFilters[] = {
     {"d", Default},
     {"default", Default},
     {"dictsort", DictSort},
+    {"e", Escape},
+    {"escape", Escape},
     {"first", First},
     {"float", Float},
+    {"indent", Indent},
     {"int", Int},
     {"items", Items},
     {"join", Join},
@@ -299,19 +377,25 @@ constexpr Filter kFilters[] = {
     {"list", ListFilter},
     {"lower", MapText<ToLower>},
     {"map", Map},
+    {"max", MaxFilter},
+    {"min", MinFilter},
     {"reject", Reject},
     {"rejectattr", RejectAttr},
     {"replace", Replace},
     {"reverse", Reverse},
+    {"round", Round},
     {"safe", Safe},
     {"select", Select},
     {"selectattr", SelectAttr},
+    {"sort", SortFilter},
     {"string", String},
+    {"sum", SumFilter},
     {"title", MapText<Title>},
     {"tojson", ToJson},
     {"trim", Trim},
     {"unique", Unique},
     {"upper", MapText<ToUpper>},
+    {"wordcount", WordCount},
 };
 
 }  // namespace

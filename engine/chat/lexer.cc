@@ -34,6 +34,8 @@ class Lexer {
       const char kind = source_[tag + 1];
       if (kind == '#') {
         TANDEM_RETURN_IF_ERROR(SkipComment(tag));
+      } else if (kind == '%' && SimpleTagEnd(tag, "raw") > 0) {
+        TANDEM_RETURN_IF_ERROR(TakeRaw(tag));
       } else {
         TANDEM_RETURN_IF_ERROR(TakeTag(tag, kind == '%'));
       }
@@ -95,6 +97,39 @@ class Lexer {
     pos_ = end + 2;
     EndTag(end > tag + 2 ? source_[end - 1] : '\0', true);
     return absl::OkStatus();
+  }
+
+  // Where the block tag at `tag` ends if it holds just `name`, else 0.
+  size_t SimpleTagEnd(size_t tag, absl::string_view name) const {
+    size_t at = tag + 2;
+    const auto skip_spaces = [&] {
+      while (at < source_.size() && IsSpace(source_[at])) ++at;
+    };
+    const auto skip_sign = [&] {
+      if (at < source_.size() && (source_[at] == '-' || source_[at] == '+')) ++at;
+    };
+    skip_sign();
+    skip_spaces();
+    if (source_.substr(at, name.size()) != name) return 0;
+    at += name.size();
+    skip_spaces();
+    skip_sign();
+    return source_.substr(std::min(at, source_.size()), 2) == "%}" ? at + 2 : 0;
+  }
+
+  // {% raw %} to {% endraw %}: everything between is text.
+  absl::Status TakeRaw(size_t tag) {
+    pos_ = SimpleTagEnd(tag, "raw");
+    EndTag(source_[pos_ - 3], true);
+    for (size_t end = source_.find("{%", pos_); end != absl::string_view::npos; end = source_.find("{%", end + 2)) {
+      const size_t after = SimpleTagEnd(end, "endraw");
+      if (after == 0) continue;
+      TakeText(end);
+      pos_ = after;
+      EndTag(source_[after - 3], true);
+      return absl::OkStatus();
+    }
+    return ErrorAt(At(tag), "{% raw %} does not end with {% endraw %}");
   }
 
   absl::Status TakeTag(size_t tag, bool block) {

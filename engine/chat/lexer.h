@@ -42,7 +42,7 @@ struct Token {
 };
 
 // Errors: kInvalidArgument with line and column (a tag or a string that does not end, an unknown character, brackets
-// that do not match, a raw block).
+// that do not match, a raw block that does not end).
 absl::StatusOr<std::vector<Token>> Tokenize(absl::string_view source);
 
 }  // namespace tandem::engine::jinja

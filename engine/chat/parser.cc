@@ -77,6 +77,7 @@ class TemplateParser {
     if (name == "for") return ParseFor(position);
     if (name == "set") return ParseSet(position);
     if (name == "macro") return ParseMacro(position);
+    if (name == "generation") return ParseGeneration(position);
     if (name == "break" || name == "continue") {
       if (loops_ == 0) return ErrorAt(position, absl::StrCat("{% ", name, " %} outside a for"));
       auto statement = Make(name == "break" ? StatementKind::kBreak : StatementKind::kContinue, position);
@@ -104,6 +105,17 @@ class TemplateParser {
       statement->branches.push_back(std::move(branch));
     }
     cursor_.Advance();  // endif
+    TANDEM_RETURN_IF_ERROR(EndTag());
+    return statement;
+  }
+
+  // What the model is trained to say is marked so; it prints like all else.
+  absl::StatusOr<StatementPtr> ParseGeneration(Position position) {
+    auto statement = Make(StatementKind::kIf, position);
+    TANDEM_RETURN_IF_ERROR(EndTag());
+    statement->branches.emplace_back();
+    TANDEM_ASSIGN_OR_RETURN(statement->branches[0].body, ParseBlock({"endgeneration"}));
+    cursor_.Advance();
     TANDEM_RETURN_IF_ERROR(EndTag());
     return statement;
   }

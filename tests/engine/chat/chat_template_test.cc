@@ -64,6 +64,20 @@ TEST(WhiteSpaceTest, OneFinalLineBreakGoesAndCarriageReturnsBecomeLineBreaks) {
   EXPECT_EQ(Text("a\r\nb\rc"), "a\nb\nc");
 }
 
+TEST(BlockTest, RawIsText) {
+  EXPECT_EQ(Text("a{% raw %}{{ x }}{% if %}{# #}{% endraw %}b"), "a{{ x }}{% if %}{# #}b");
+  EXPECT_EQ(Text("a\n{% raw %}\n {{ x }}\n {% endraw %}\nb"), "a\n {{ x }}\nb");
+  EXPECT_EQ(Text("a {%- raw -%} \n{{ x }} {%- endraw -%} b"), "a{{ x }}b");
+  EXPECT_EQ(Text("{% set rawx = 1 %}{{ rawx }}"), "1");
+}
+
+TEST(BlockTest, GenerationPrintsItsBody) {
+  EXPECT_EQ(
+      Text("{% for x in [1, 2] %}{% generation %}{{ x }}{% if x == 1 %}{% continue %}{% endif %}.{% endgeneration %}"
+           "{% endfor %}"),
+      "12.");
+}
+
 TEST(ExpressionTest, Arithmetic) {
   EXPECT_EQ(Eval("1 + 2 * 3 - 4"), "3");
   EXPECT_EQ(Eval("(1 + 2) * 3"), "9");
@@ -177,6 +191,36 @@ TEST(FilterTest, ToJson) {
             "\"<\xC3\xA9>\"\"\\u00e9\\ud83d\\ude00\"");
   EXPECT_EQ(Eval("{'b': 1, 'a': 2} | tojson(sort_keys=true, separators=(',', ':'))"), "{\"a\":2,\"b\":1}");
   EXPECT_THAT(Eval("nothing | tojson"), HasSubstr("tojson cannot write"));
+}
+
+TEST(FilterTest, OrderAndSums) {
+  EXPECT_EQ(Eval("[3, 1.5, 2] | sort ~ ['b', 'A', 'c'] | sort ~ ['b', 'A'] | sort(case_sensitive=true)"),
+            "[1.5, 2, 3]['A', 'b', 'c']['A', 'b']");
+  EXPECT_EQ(
+      Eval("[{'k': 2, 'n': 1}, {'k': 1, 'n': 2}, {'k': 2, 'n': 3}] | sort(true, attribute='k') | map(attribute='n')"),
+      "[1, 3, 2]");
+  EXPECT_EQ(Eval("[2, 3, 1] | max ~ [2, 3, 1] | min ~ ['b', 'C'] | max ~ [{'a': 1}, {'a': 5}] | max(attribute='a')"),
+            "31C{'a': 5}");
+  EXPECT_EQ(Eval("[] | max is defined ~ [] | sort"), "False[]");
+  EXPECT_EQ(Eval("[1, 2] | sum ~ ' ' ~ [{'a': 1.5}, {'a': 2}] | sum('a') ~ ' ' ~ [1] | sum(start=10)"), "3 3.5 11");
+  EXPECT_THAT(Eval("[1, 'a'] | sort"), HasSubstr("strings and numbers"));
+  EXPECT_THAT(Eval("[[]] | sort"), HasSubstr("a list cannot be put in order"));
+  EXPECT_THAT(Eval("['a'] | sum"), HasSubstr("the operator + does not fit"));
+}
+
+TEST(FilterTest, LinesWordsAndNumbers) {
+  EXPECT_EQ(Eval("'a\\n\\nb' | indent ~ '|' ~ 'a\\nb' | indent(2, true) ~ '|' ~ 'a\\n\\nb' | indent('> ', blank=true)"),
+            "a\n\n    b|  a\n  b|a\n> \n> b");
+  EXPECT_EQ(Eval("' one  two\\nthree ' | wordcount ~ '<\"a\" & b>' | e"), "3&lt;&#34;a&#34; &amp; b&gt;");
+  EXPECT_EQ(
+      Eval("2.5 | round ~ ' ' ~ 2.345 | round(2) ~ ' ' ~ 2.1 | round(method='ceil') ~ ' ' ~ 19 | round(-1, 'floor')"),
+      "2.0 2.35 3.0 10.0");
+  EXPECT_EQ(Eval("'a-b-c' | replace('-', '+', 1) ~ 'a-b-c'.replace('-', '', 2) ~ 'aaa' | replace('a', 'b', 0)"),
+            "a+b-cabcaaa");
+  EXPECT_THAT(Eval("'a' | round"), HasSubstr("round of a string"));
+  EXPECT_THAT(Eval("1 | round(method='up')"), HasSubstr("\"up\""));
+  EXPECT_THAT(Eval("1 | round(999)"), HasSubstr("limits are -300 and 300"));
+  EXPECT_THAT(Eval("'a' | indent(-1)"), HasSubstr("indent by -1"));
 }
 
 TEST(FilterTest, Errors) {
@@ -299,6 +343,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadSyntax{"{% %}", "name of a statement"}, BadSyntax{"{% set 1 = 2 %}", "name of a variable"},
         BadSyntax{"{% set a 2 %}", "expected \"=\""}, BadSyntax{"{% break %}", "outside a for"},
         BadSyntax{"{% for a in b %}{% macro m() %}{% break %}{% endmacro %}{% endfor %}", "outside a for"},
+        BadSyntax{"\n{% raw %}x", "line 2, column 1: {% raw %} does not end"},
+        BadSyntax{"{% generation %}x", "ends before {% endgeneration %}"},
+        BadSyntax{"{% endraw %}", "does not fit here"},
         BadSyntax{"{% include 'x' %}", "the statement {% include %} is not supported"},
         BadSyntax{"{% call x() %}", "the statement {% call %} is not supported"},
         BadSyntax{"{% for a in b recursive %}", "recursive"}));
