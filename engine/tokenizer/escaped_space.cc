@@ -2,7 +2,6 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 
 namespace tandem::engine {
 
@@ -24,6 +23,19 @@ absl::StatusOr<uint8_t> ParseByteToken(absl::string_view spelling, TokenId id) {
                                                  "\" of type byte; byte tokens are spelled <0x00> to <0xFF>"));
 }
 
+namespace {
+
+std::string Unescaped(absl::string_view spelling) {
+  std::string text;
+  for (size_t at = spelling.find(kEscapedSpace); at != absl::string_view::npos; at = spelling.find(kEscapedSpace)) {
+    text.append(spelling.data(), at).push_back(' ');
+    spelling.remove_prefix(at + kEscapedSpace.size());
+  }
+  return text.append(spelling.data(), spelling.size());
+}
+
+}  // namespace
+
 std::string UnescapedPiece(const Vocabulary& vocabulary, TokenId id, bool render_special) {
   if (id < 0 || id >= vocabulary.size()) return "";
   const std::string& spelling = vocabulary.spellings[id];
@@ -40,7 +52,7 @@ std::string UnescapedPiece(const Vocabulary& vocabulary, TokenId id, bool render
     case TokenType::kUndefined:
     case TokenType::kNormal:
     case TokenType::kUnused:
-      return absl::StrReplaceAll(spelling, {{kEscapedSpace, " "}});
+      return Unescaped(spelling);
   }
   return "";
 }
