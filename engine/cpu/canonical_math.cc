@@ -133,6 +133,20 @@ double CanonicalLog(double x) {
   return e * kLn2Hi + (log_m + e * kLn2Lo);
 }
 
+// erf x = 2 / sqrt(pi) x exp(-x^2) sum of (2 x^2)^n / (1 3 5 ... (2 n + 1)), whose terms are all positive.
+double CanonicalErfc(double x) {
+  constexpr double kTwoOverSqrtPi = 1.12837916709551257390;
+  if (!(x < 6.0)) return 0.0;
+  if (x < -6.0) return 2.0;
+  const double z = 2.0 * (x * x);
+  double term = 1.0, sum = 1.0;
+  for (double odd = 3.0; term > 1e-17 * sum; odd += 2.0) {
+    term = term * z / odd;
+    sum += term;
+  }
+  return 1.0 - kTwoOverSqrtPi * x * ExpDouble(-(x * x)) * sum;
+}
+
 double CanonicalPow(double base, double exponent) { return ExpDouble(exponent * CanonicalLog(base)); }
 double CanonicalSin(double x) { return SinShifted(x, 0); }
 double CanonicalCos(double x) { return SinShifted(x, 1); }

@@ -33,12 +33,29 @@ struct KernelTable {
   // out = (x * (1 / sqrt(mean(x^2) + eps))) * weight; the mean is sum / n, the sum by 16 strided partial sums (element
   // i to partial i % 16 by fma), folded 8, 4, 2, 1. out may be x.
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
-  // Rotates the pairs (a, b) = (x[2i], x[2i + 1]) of the first rope_dims of each head to (fma(a, cos, -(b * sin)),
-  // fma(b, cos, a * sin)). cos, sin are [rope_dims / 2].
-  void (*rope_pairs)(float* x, int heads, int head_dim, int rope_dims, const float* cos, const float* sin);
-  // out = silu(gate) * up, silu(x) = x / (1 + exp(-x)), exp as CanonicalExp. out may be gate.
-  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out);
-  void (*add)(const float* y, int64_t n, float* x);  // x += y
+  // out = ((x - mean) * (1 / sqrt(variance + eps))) * weight, then + bias unless it is null; mean and variance, the
+  // mean of (x - mean)^2, by 16 strided partial sums as above (those of the mean by plain additions). out may be x.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* out);
+  // Rotates the pairs (a, b) of the first rope_dims of each head, which begins `stride` elements after the one before,
+  // to (fma(a, cos, -(b * sin)), fma(b, cos, a * sin)). cos, sin are [rope_dims / 2]. Pair i is (x[2i], x[2i + 1]) in
+  // rope_pairs and (x[i], x[i + rope_dims / 2]) in rope_halves.
+  using Rope = void (*)(float* x, int heads, int stride, int rope_dims, const float* cos, const float* sin);
+  Rope rope_pairs;
+  Rope rope_halves;
+  // out = f(gate) * up; out may be gate. The two gelu take up = null for ones. exp is CanonicalExp.
+  //   silu(x) = x / (1 + exp(-x))
+  //   gelu_tanh(x) = half(h / (1 + exp(-(h * fma(h * h, cubic, linear))))), h = half(x); 0 for x <= -10, x for x >= 10
+  //   gelu_erf(x) = x / 2 erfc(-x / sqrt(2)) in double precision
+  // clamped_swiglu: g = min(gate, 7), u = up within +-7, out = g / (1 + exp(-(1.702 g))) * (u + 1).
+  using Activate = void (*)(const float* gate, const float* up, int64_t n, float* out);
+  Activate silu_mul;
+  Activate gelu_tanh_mul;
+  Activate gelu_erf_mul;
+  Activate clamped_swiglu;
+  void (*add)(const float* y, int64_t n, float* x);                      // x += y
+  void (*add_scaled)(const float* y, float scale, int64_t n, float* x);  // x = fma(scale, y, x)
+  // x = cap - 2 cap / (1 + exp(x * (2 / cap))), which is cap * tanh(x / cap).
+  void (*soft_cap)(float* x, int64_t n, float cap);
   void (*attention)(const AttentionArgs&);
   void (*f32_to_f16)(const float* x, int64_t n, uint16_t* out);  // round to nearest even
 

@@ -15,9 +15,16 @@ void MatMulBlocks(const MatMulArgs& args);  // any quantised type
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
-void RopePairs(float* x, int heads, int head_dim, int rope_dims, const float* cos, const float* sin);
+void LayerNorm(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* out);
+void RopePairs(float* x, int heads, int stride, int rope_dims, const float* cos, const float* sin);
+void RopeHalves(float* x, int heads, int stride, int rope_dims, const float* cos, const float* sin);
 void SiluMul(const float* gate, const float* up, int64_t n, float* out);
+void GeluTanhMul(const float* gate, const float* up, int64_t n, float* out);
+void GeluErfMul(const float* gate, const float* up, int64_t n, float* out);
+void ClampedSwiglu(const float* gate, const float* up, int64_t n, float* out);
 void Add(const float* y, int64_t n, float* x);
+void AddScaled(const float* y, float scale, int64_t n, float* x);
+void SoftCap(float* x, int64_t n, float cap);
 void Attention(const AttentionArgs& args);
 void F32ToF16(const float* x, int64_t n, uint16_t* out);
 
@@ -38,8 +45,14 @@ void MatMulPlanes(const MatMulArgs& args);  // the other quantised types
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
-void RopePairs(float* x, int heads, int head_dim, int rope_dims, const float* cos, const float* sin);
+void LayerNorm(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* out);
+void RopePairs(float* x, int heads, int stride, int rope_dims, const float* cos, const float* sin);
+void RopeHalves(float* x, int heads, int stride, int rope_dims, const float* cos, const float* sin);
 void SiluMul(const float* gate, const float* up, int64_t n, float* out);
+void GeluTanhMul(const float* gate, const float* up, int64_t n, float* out);
+void ClampedSwiglu(const float* gate, const float* up, int64_t n, float* out);
+void AddScaled(const float* y, float scale, int64_t n, float* x);
+void SoftCap(float* x, int64_t n, float cap);
 void Attention(const AttentionArgs& args);
 void F32ToF16(const float* x, int64_t n, uint16_t* out);
 

@@ -74,5 +74,12 @@ inline __m256 Exp(__m256 x) {
   return _mm256_andnot_ps(too_low, _mm256_blendv_ps(_mm256_castsi256_ps(raised), infinity, too_high));
 }
 
+// cap * tanh(s / cap).
+inline __m256 Capped(__m256 s, float cap) {
+  const __m256 e = Exp(_mm256_mul_ps(s, _mm256_set1_ps(2.0f / cap)));
+  const __m256 below = _mm256_div_ps(_mm256_set1_ps(2.0f * cap), _mm256_add_ps(_mm256_set1_ps(1.0f), e));
+  return _mm256_sub_ps(_mm256_set1_ps(cap), below);
+}
+
 }  // namespace
 }  // namespace tandem::engine
