@@ -109,22 +109,6 @@ std::unique_ptr<engine::GgufFile> FindLocalModel(const std::vector<std::string>&
   return nullptr;
 }
 
-std::vector<std::string> StageTensorNames(const engine::ModelSpec& spec, const engine::GgufFile& file,
-                                          int32_t first_layer, int32_t end_layer) {
-  const bool last = end_layer == spec.num_layers;
-  std::vector<std::string> names;
-  if (first_layer == 0 || (last && spec.tied_head)) names.emplace_back(engine::kEmbeddingName);
-  if (file.FindTensor(engine::kRopeFactorsName) != nullptr) names.emplace_back(engine::kRopeFactorsName);
-  for (int32_t layer = first_layer; layer < end_layer; ++layer) {
-    for (const engine::LayerPart& part : engine::LayerParts(spec)) {
-      names.push_back(engine::LayerTensorName(layer, part.name));
-    }
-  }
-  if (last) names.emplace_back(engine::kOutputNormName);
-  if (last && !spec.tied_head) names.emplace_back(engine::kHeadName);
-  return names;
-}
-
 absl::StatusOr<LoadedShard> LoadShard(const ShardLoaderOptions& options, const v1::Place& place,
                                       v1::Cluster::StubInterface& coordinator, const engine::LoadProgress& progress,
                                       LoadCancel& cancel) {
@@ -150,7 +134,7 @@ absl::StatusOr<LoadedShard> LoadShard(const ShardLoaderOptions& options, const v
     return shard;
   }
   std::vector<std::string> names =
-      StageTensorNames(shard.spec, *file, stage_options.first_layer, stage_options.end_layer);
+      engine::StageTensorNames(shard.spec, *file, stage_options.first_layer, stage_options.end_layer);
   uint64_t done = 0;
   const uint64_t total = TotalBytes(*file, names);
   // Counted piece by piece: a tensor may take a minute on its way.

@@ -35,10 +35,6 @@ struct LoadedShard {
 // The local file that is `model`, opened; null if there is none. Files that cannot be read are logged and passed over.
 std::unique_ptr<engine::GgufFile> FindLocalModel(const std::vector<std::string>& paths, const v1::ModelRef& model);
 
-// Names of the tensors of layers [first_layer, end_layer), in the order in which Stage::Load reads them.
-std::vector<std::string> StageTensorNames(const engine::ModelSpec& spec, const engine::GgufFile& file,
-                                          int32_t first_layer, int32_t end_layer);
-
 // Loads the stage of `place`. `progress` is called on this thread with bytes of weights. Errors: kInvalidArgument
 // (`place` or the model, naming the field), kResourceExhausted (does not fit: found before anything is loaded; gives
 // the bytes wanted and those allowed), kDataLoss, kCancelled, those of calls to the coordinator.

@@ -10,7 +10,7 @@ namespace tandem::coordinator {
 namespace {
 
 double Seconds(const engine::PartCost& part, const PlanDevice& device, int32_t tokens) {
-  const double reading = static_cast<double>(part.weight_bytes) / device.bandwidth;
+  const double reading = part.ReadBytes(tokens) / device.bandwidth;
   const double computing = static_cast<double>(part.macs_per_token) * tokens / device.int8_macs;
   return std::max(reading, computing);
 }

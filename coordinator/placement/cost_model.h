@@ -67,9 +67,9 @@ inline constexpr int32_t kMaxSequences = 1024;
 absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engine::ModelSpec& spec,
                                         const PlanOptions& options, std::vector<PlanDevice> devices);
 
-// Costs of ranges in constant time. Time of a layer is the larger of reading its weights once and of its products:
-// memory bounds decode, arithmetic bounds prefill. Attention is left out: it is the same for every layer and small
-// against the weights until the context is long.
+// Costs of ranges in constant time. Time of a layer is the larger of reading once the weights that its tokens use and
+// of its products: memory bounds decode, arithmetic bounds prefill. Attention is left out: it is the same for every
+// layer and small against the weights until the context is long.
 class CostModel {
  public:
   // `input` must outlive this.

@@ -12,18 +12,20 @@
 namespace tandem::engine {
 
 absl::StatusOr<uint64_t> KvPages::PoolBytes(const KvShape& shape) {
-  if (shape.page_tokens % 16 != 0 || shape.head_dim % 4 != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("KV pages: page_tokens %d must be a multiple of 16 and head_dim %d a multiple of 4",
-                        shape.page_tokens, shape.head_dim));
+  if (shape.page_tokens % 16 != 0 || shape.key_dim % 4 != 0 || shape.value_dim % 4 != 0) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "KV pages: page_tokens %d must be a multiple of 16, keys of %d and values of %d elements multiples of 4",
+        shape.page_tokens, shape.key_dim, shape.value_dim));
   }
-  uint64_t bytes = 2 * KvTypeBytes(shape.type);
-  for (int32_t count : {shape.num_pages, shape.layers, shape.kv_heads, shape.page_tokens, shape.head_dim}) {
-    if (count <= 0 || __builtin_mul_overflow(bytes, static_cast<uint64_t>(count), &bytes) ||
-        bytes > uint64_t{1} << 62) {
+  uint64_t bytes = KvTypeBytes(shape.type);
+  const int64_t row = int64_t{shape.key_dim} + shape.value_dim;
+  for (int64_t count :
+       {int64_t{shape.num_pages}, int64_t{shape.layers}, int64_t{shape.kv_heads}, int64_t{shape.page_tokens}, row}) {
+    if (count <= 0 || shape.key_dim <= 0 || shape.value_dim < 0 ||
+        __builtin_mul_overflow(bytes, static_cast<uint64_t>(count), &bytes) || bytes > uint64_t{1} << 62) {
       return absl::InvalidArgumentError(absl::StrFormat(
-          "KV pages: %d pages of %d tokens for %d layers of %d heads of %d elements is not a possible size",
-          shape.num_pages, shape.page_tokens, shape.layers, shape.kv_heads, shape.head_dim));
+          "KV pages: %d pages of %d tokens for %d layers of %d heads of %d + %d elements is not a possible size",
+          shape.num_pages, shape.page_tokens, shape.layers, shape.kv_heads, shape.key_dim, shape.value_dim));
     }
   }
   return bytes;
@@ -44,26 +46,27 @@ KvPages::KvPages(const KvShape& shape, uint64_t bytes, std::byte* data, const Ke
     : shape_(shape),
       kernels_(kernels),
       bytes_(bytes),
-      head_bytes_(KvTypeBytes(shape.type) * shape.page_tokens * shape.head_dim),
-      layer_bytes_(head_bytes_ * shape.kv_heads),
+      key_head_bytes_(KvTypeBytes(shape.type) * shape.page_tokens * shape.key_dim),
+      value_head_bytes_(KvTypeBytes(shape.type) * shape.page_tokens * shape.value_dim),
+      layer_bytes_((key_head_bytes_ + value_head_bytes_) * shape.kv_heads),
       data_(data) {}
 
 KvPages::~KvPages() { munmap(data_, bytes_); }
 
 void KvPages::Write(uint32_t page, int32_t layer, int32_t slot, const float* keys, const float* values) {
-  WriteHeads(page, layer, 0, slot, keys);
-  WriteHeads(page, layer, 1, slot, values);
+  std::byte* to = At(page, layer);
+  WriteHeads(to, shape_.key_dim, slot, keys);
+  if (shape_.value_dim > 0) WriteHeads(to + shape_.kv_heads * key_head_bytes_, shape_.value_dim, slot, values);
 }
 
-void KvPages::WriteHeads(uint32_t page, int32_t layer, int32_t value, int32_t slot, const float* rows) {
-  const uint64_t row_bytes = KvTypeBytes(shape_.type) * shape_.head_dim;
-  for (int32_t head = 0; head < shape_.kv_heads; ++head) {
-    std::byte* to = At(page, layer, value, head) + slot * row_bytes;
-    const float* from = rows + int64_t{head} * shape_.head_dim;
+void KvPages::WriteHeads(std::byte* to, int32_t dim, int32_t slot, const float* rows) {
+  const uint64_t row_bytes = KvTypeBytes(shape_.type) * dim;
+  to += slot * row_bytes;
+  for (int32_t head = 0; head < shape_.kv_heads; ++head, rows += dim, to += row_bytes * shape_.page_tokens) {
     if (shape_.type == KvType::kF16) {
-      kernels_.f32_to_f16(from, shape_.head_dim, reinterpret_cast<uint16_t*>(to));
+      kernels_.f32_to_f16(rows, dim, reinterpret_cast<uint16_t*>(to));
     } else {
-      std::memcpy(to, from, row_bytes);
+      std::memcpy(to, rows, row_bytes);
     }
   }
 }

@@ -12,18 +12,20 @@
 
 namespace tandem::engine {
 
-// What is stored; every count is positive.
+// What is stored; every count is positive, but for the values' length.
 struct KvShape {
   int32_t num_pages = 0;
   int32_t layers = 0;  // of this stage
   int32_t kv_heads = 0;
   int32_t page_tokens = 0;  // a multiple of 16
-  int32_t head_dim = 0;     // a multiple of 4
+  int32_t key_dim = 0;      // elements of a key, a multiple of 4
+  int32_t value_dim = 0;    // of a value, likewise; 0: a value is the beginning of its key and not stored
   KvType type = KvType::kF16;
 };
 
 // A fixed pool of pages; one page holds `page_tokens` consecutive tokens of one sequence for all layers of the stage.
-// Layout:    [num_pages, layers, K and V, kv_heads, page_tokens, head_dim], so a page is contiguous.
+// Layout:    [num_pages, layers], of each keys [kv_heads, page_tokens, key_dim], then values [kv_heads, page_tokens,
+//            value_dim], so a page is contiguous.
 // Memory:    reserved once in Create and never grown; the operating system backs a page when it is first written.
 // Ownership: owns its memory; not movable, since kernels hold pointers into it.
 // Threading: thread-compatible; calls of Write for different rows may run at the same time.
@@ -38,30 +40,38 @@ class KvPages {
   KvPages(const KvPages&) = delete;
   KvPages& operator=(const KvPages&) = delete;
 
-  // Stores one token of one layer at row `slot` of `page`: keys and values are [kv_heads, head_dim]. F16 rounds to
-  // nearest even.
+  // Stores one token of one layer at row `slot` of `page`: `keys` are [kv_heads, key_dim], `values` [kv_heads,
+  // value_dim], unread where none are stored. F16 rounds to nearest even.
   void Write(uint32_t page, int32_t layer, int32_t slot, const float* keys, const float* values);
 
-  // [page_tokens, head_dim] of shape().type.
-  const std::byte* keys(uint32_t page, int32_t layer, int32_t kv_head) const { return At(page, layer, 0, kv_head); }
-  const std::byte* values(uint32_t page, int32_t layer, int32_t kv_head) const { return At(page, layer, 1, kv_head); }
+  // Rows of page_tokens tokens of shape().type: key_dim or value_stride() elements each.
+  const std::byte* keys(uint32_t page, int32_t layer, int32_t kv_head) const {
+    return At(page, layer) + kv_head * key_head_bytes_;
+  }
+  const std::byte* values(uint32_t page, int32_t layer, int32_t kv_head) const {
+    if (shape_.value_dim == 0) return keys(page, layer, kv_head);
+    return At(page, layer) + shape_.kv_heads * key_head_bytes_ + kv_head * value_head_bytes_;
+  }
+  int32_t value_stride() const { return shape_.value_dim == 0 ? shape_.key_dim : shape_.value_dim; }
 
   const KvShape& shape() const { return shape_; }
   uint64_t bytes() const { return bytes_; }
 
  private:
   KvPages(const KvShape& shape, uint64_t bytes, std::byte* data, const KernelTable& kernels);
-  std::byte* At(uint32_t page, int32_t layer, int32_t value, int32_t kv_head) const {
-    return data_ + ((uint64_t{page} * shape_.layers + layer) * 2 + value) * layer_bytes_ + kv_head * head_bytes_;
+  std::byte* At(uint32_t page, int32_t layer) const {
+    return data_ + (uint64_t{page} * shape_.layers + layer) * layer_bytes_;
   }
-  void WriteHeads(uint32_t page, int32_t layer, int32_t value, int32_t slot, const float* rows);
+  // Rows [kv_heads, dim] to row `slot` of each head from `to` on.
+  void WriteHeads(std::byte* to, int32_t dim, int32_t slot, const float* rows);
 
   const KvShape shape_;
   const KernelTable& kernels_;
   const uint64_t bytes_;
-  const uint64_t head_bytes_;   // of [page_tokens, head_dim]
-  const uint64_t layer_bytes_;  // of [kv_heads, page_tokens, head_dim]
-  std::byte* const data_;       // mapped; released by the destructor
+  const uint64_t key_head_bytes_;    // of [page_tokens, key_dim]
+  const uint64_t value_head_bytes_;  // of [page_tokens, value_dim]
+  const uint64_t layer_bytes_;       // of both for all heads
+  std::byte* const data_;            // mapped; released by the destructor
 };
 
 }  // namespace tandem::engine

@@ -17,9 +17,10 @@ namespace {
 KvShape KvShapeOf(const ModelSpec& spec, const StageOptions& options) {
   return {.num_pages = options.num_pages,
           .layers = options.end_layer - options.first_layer,
-          .kv_heads = spec.kv_heads,
+          .kv_heads = spec.kv.heads,
           .page_tokens = options.page_tokens,
-          .head_dim = spec.head_dim,
+          .key_dim = spec.kv.key_dim,
+          .value_dim = spec.kv.value_dim,
           .type = options.kv_type};
 }
 
@@ -34,7 +35,8 @@ absl::StatusOr<StageMemory> EstimateStageMemory(const ModelSpec& spec, const Ggu
   StageMemory memory;
   memory.weights = StageWeightBytes(spec, file, options.first_layer, options.end_layer);
   TANDEM_ASSIGN_OR_RETURN(memory.kv, KvPages::PoolBytes(KvShapeOf(spec, options)));
-  memory.scratch = Scratch::BytesFor(ScratchShape::Of(spec, file, options, threads)) + RopeBytes(spec.rope.dims / 2);
+  memory.scratch = Scratch::BytesFor(ScratchShape::Of(spec, file, options, threads)) +
+                   RopeBytes((spec.two_ropes ? 2 : 1) * (spec.rope.dims / 2));
   return memory;
 }
 
@@ -65,16 +67,20 @@ absl::StatusOr<std::unique_ptr<Stage>> CpuStage::Create(const ModelSpec& spec, c
   auto pool = std::make_unique<ThreadPool>(options.threads, options.pin_threads);
   TANDEM_ASSIGN_OR_RETURN(StageWeights weights, LoadStageWeights(spec, file, source, options.first_layer,
                                                                  options.end_layer, *pool, progress, cancelled));
-  TANDEM_ASSIGN_OR_RETURN(RopeFrequencies rope, RopeFrequencies::Create(spec.rope, weights.rope_factors));
+  std::vector<RopeFrequencies> ropes;
+  TANDEM_ASSIGN_OR_RETURN(ropes.emplace_back(), RopeFrequencies::Create(spec.rope, weights.rope_factors));
+  if (spec.two_ropes) {
+    TANDEM_ASSIGN_OR_RETURN(ropes.emplace_back(), RopeFrequencies::Create(spec.windowed_rope, {}));
+  }
   weights.rope_factors = {};
   const ScratchShape shape = ScratchShape::Of(spec, file, options, pool->size());
   return std::unique_ptr<Stage>(
-      new CpuStage(spec, options, std::move(pool), shape, std::move(kv), std::move(weights), std::move(rope)));
+      new CpuStage(spec, options, std::move(pool), shape, std::move(kv), std::move(weights), std::move(ropes)));
 }
 
 CpuStage::CpuStage(const ModelSpec& spec, const StageOptions& options, std::unique_ptr<ThreadPool> pool,
                    const ScratchShape& scratch_shape, std::unique_ptr<KvPages> kv, StageWeights weights,
-                   RopeFrequencies rope)
+                   std::vector<RopeFrequencies> ropes)
     : spec_(spec),
       options_(options),
       kernels_(KernelsFor(options.isa)),
@@ -83,13 +89,15 @@ CpuStage::CpuStage(const ModelSpec& spec, const StageOptions& options, std::uniq
       scratch_(scratch_shape),
       kv_(std::move(kv)),
       weights_(std::move(weights)),
-      rope_(std::move(rope)),
+      ropes_(std::move(ropes)),
       linear_(kernels_, scratch_),
       block_(spec_, kernels_, *pool_, scratch_, *kv_),
       checker_(spec_, options_, scratch_) {}
 
 StageMemory CpuStage::memory() const {
-  return {.weights = weights_.bytes(), .kv = kv_->bytes(), .scratch = scratch_.bytes() + RopeBytes(rope_.pairs())};
+  return {.weights = weights_.bytes,
+          .kv = kv_->bytes(),
+          .scratch = scratch_.bytes() + RopeBytes(static_cast<int64_t>(ropes_.size()) * ropes_[0].pairs())};
 }
 
 absl::Status CpuStage::Run(const Step& step, StepResult* result) {
@@ -106,7 +114,8 @@ absl::Status CpuStage::Run(const Step& step, StepResult* result) {
 absl::Status CpuStage::RunChecked(const Step& step, int64_t tokens, StepResult* result) {
   FillInput(step, tokens);
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
-    const absl::Status status = block_.Forward(weights_.layers[layer], static_cast<int32_t>(layer), step, tokens);
+    const absl::Status status = block_.Forward(weights_.layers[layer], spec_.layers[options_.first_layer + layer],
+                                               static_cast<int32_t>(layer), step, tokens);
     if (!status.ok()) {
       return absl::Status(status.code(), absl::StrCat("layer ", options_.first_layer + layer, ": ", status.message()));
     }
@@ -127,16 +136,21 @@ void CpuStage::FillInput(const Step& step, int64_t tokens) {
   pool_->ParallelFor(tokens, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t token = begin; token < end; ++token) {
       const TokenPlace& place = scratch_.places[token];
-      const int64_t pairs = rope_.pairs();
-      rope_.Rotation(place.position, scratch_.rope_cos + token * pairs, scratch_.rope_sin + token * pairs);
-      if (is_first()) {
-        const Slice& slice = step.slices[place.slice];
-        weights_.embedding.Lookup(slice.tokens[place.position - slice.position],
-                                  scratch_.hidden + token * spec_.hidden);
+      for (size_t i = 0; i < ropes_.size(); ++i) {
+        const int64_t offset = token * ropes_[i].pairs();
+        const Scratch::Rotations& to = scratch_.rotations[i];
+        ropes_[i].Rotation(place.position, to.cos + offset, to.sin + offset);
       }
+      if (is_first()) Embed(step.slices[place.slice], place, scratch_.hidden + token * spec_.hidden);
     }
   });
   if (!is_first()) std::copy(step.hidden.begin(), step.hidden.end(), scratch_.hidden);
+}
+
+void CpuStage::Embed(const Slice& slice, const TokenPlace& place, float* out) const {
+  weights_.embedding.Lookup(slice.tokens[place.position - slice.position], out);
+  if (spec_.embedding_scale == 1.0f) return;
+  for (int32_t i = 0; i < spec_.hidden; ++i) out[i] *= spec_.embedding_scale;
 }
 
 absl::Status CpuStage::RunHead(const Step& step, StepResult* result) {
@@ -153,8 +167,7 @@ absl::Status CpuStage::RunHead(const Step& step, StepResult* result) {
 }
 
 void CpuStage::NormOutput(int64_t token, float* out) const {
-  kernels_.rms_norm(scratch_.hidden + token * spec_.hidden, weights_.output_norm.data(), spec_.hidden, spec_.rms_eps,
-                    out);
+  block_.Norm(weights_.output_norm, weights_.output_norm_bias, scratch_.hidden + token * spec_.hidden, out);
 }
 
 std::vector<CpuStage::HeadRow> CpuStage::ChooseHeadRows(const Step& step, StepResult* result) const {
@@ -188,15 +201,25 @@ absl::Status CpuStage::ComputeLogits(std::span<const HeadRow> rows) {
   const int64_t hidden = spec_.hidden;
   const InputForms forms{&weights_.head};
   for (size_t i = 0; i < rows.size(); ++i) {
-    NormOutput(rows[i].token, scratch_.normed + i * hidden);
-    if (!linear_.PrepareRow(forms, scratch_.normed, i, hidden)) {
+    float* normed = scratch_.normed + i * hidden;
+    NormOutput(rows[i].token, normed);
+    if (!linear_.PrepareRow(forms, normed, i, hidden)) {
       return absl::InternalError("the last hidden state is infinite or not a number: the weights are broken");
     }
   }
   pool_->ParallelFor(weights_.head.groups(), 1, [&](int64_t begin, int64_t end, int) {
-    linear_.Multiply(weights_.head, scratch_.normed, rows.size(), begin, end, scratch_.logits);
+    linear_.Multiply(weights_.head, scratch_.normed, 0, rows.size(), begin, end, scratch_.logits, spec_.vocab);
+    const int64_t first = begin * kRowGroup, count = std::min<int64_t>(end * kRowGroup, spec_.vocab) - first;
+    for (size_t i = 0; i < rows.size(); ++i) ScaleLogits(count, scratch_.logits + i * spec_.vocab + first);
   });
   return absl::OkStatus();
+}
+
+void CpuStage::ScaleLogits(int64_t count, float* logits) const {
+  if (spec_.logit_scale != 1.0f) {
+    for (int64_t i = 0; i < count; ++i) logits[i] *= spec_.logit_scale;
+  }
+  if (spec_.logit_cap != 0.0f) kernels_.soft_cap(logits, count, spec_.logit_cap);
 }
 
 absl::Status CpuStage::FinishRows(const Step& step, std::span<const HeadRow> rows) {

@@ -37,7 +37,8 @@ class CpuStage : public Stage {
 
  private:
   CpuStage(const ModelSpec& spec, const StageOptions& options, std::unique_ptr<ThreadPool> pool,
-           const ScratchShape& scratch_shape, std::unique_ptr<KvPages> kv, StageWeights weights, RopeFrequencies rope);
+           const ScratchShape& scratch_shape, std::unique_ptr<KvPages> kv, StageWeights weights,
+           std::vector<RopeFrequencies> ropes);
 
   // A row of the step whose logits are wanted.
   struct HeadRow {
@@ -49,12 +50,14 @@ class CpuStage : public Stage {
 
   absl::Status RunChecked(const Step& step, int64_t tokens, StepResult* result);
   void FillInput(const Step& step, int64_t tokens);
+  void Embed(const Slice& slice, const TokenPlace& place, float* out) const;
   absl::Status RunHead(const Step& step, StepResult* result);
   // The output norm of row `token` of the hidden state, to out[hidden].
   void NormOutput(int64_t token, float* out) const;
   std::vector<HeadRow> ChooseHeadRows(const Step& step, StepResult* result) const;
   // Logits of `rows`, at most shape.logit_rows of them, into scratch.logits.
   absl::Status ComputeLogits(std::span<const HeadRow> rows);
+  void ScaleLogits(int64_t count, float* logits) const;
   absl::Status FinishRows(const Step& step, std::span<const HeadRow> rows);
   absl::Status FinishRow(const Step& step, const HeadRow& row, std::span<const float> logits) const;
 
@@ -66,7 +69,7 @@ class CpuStage : public Stage {
   Scratch scratch_;
   const std::unique_ptr<KvPages> kv_;
   const StageWeights weights_;
-  const RopeFrequencies rope_;
+  const std::vector<RopeFrequencies> ropes_;  // as Scratch::rotations
   const Linear linear_;
   TransformerBlock block_;
   StepChecker checker_;

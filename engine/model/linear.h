@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <vector>
 
 #include "engine/cpu/kernel_table.h"
 #include "engine/cpu/packed_matrix.h"
@@ -14,8 +15,16 @@ namespace tandem::engine {
 class InputForms {
  public:
   InputForms(std::initializer_list<const PackedMatrix*> consumers) {
-    for (const PackedMatrix* matrix : consumers) bits_ |= Bit(ActivationKindFor(matrix->type()));
+    for (const PackedMatrix* matrix : consumers) Add(*matrix);
   }
+  explicit InputForms(const std::vector<PackedMatrix>& consumers) {
+    for (const PackedMatrix& matrix : consumers) Add(matrix);
+  }
+  // An empty matrix wants nothing.
+  void Add(const PackedMatrix& matrix) {
+    if (!matrix.empty()) bits_ |= Bit(ActivationKindFor(matrix.type()));
+  }
+  void Add(const InputForms& other) { bits_ |= other.bits_; }
   bool Has(ActivationKind kind) const { return (bits_ & Bit(kind)) != 0; }
 
  private:
@@ -32,13 +41,14 @@ class Linear {
  public:
   Linear(const KernelTable& kernels, const Scratch& scratch) : kernels_(kernels), scratch_(scratch) {}
 
-  // Prepares row `row` of an input [rows, cols] that starts at `input`. False, and nothing prepared, if the row has a
-  // value that is not finite.
-  bool PrepareRow(const InputForms& forms, const float* input, int64_t row, int64_t cols) const;
+  // Prepares row `row` of an input of `cols` columns, whose values are at `x`. False, and nothing prepared, if the row
+  // has a value that is not finite.
+  bool PrepareRow(const InputForms& forms, const float* x, int64_t row, int64_t cols) const;
 
-  // output[r, 16 * group_begin ...] for the prepared rows [0, rows) of `input`; output is [rows, weights.rows()].
-  void Multiply(const PackedMatrix& weights, const float* input, int64_t rows, int64_t group_begin, int64_t group_end,
-                float* output) const;
+  // The products of the prepared rows [first_row, first_row + rows) of `input` with row groups [group_begin, group_end)
+  // of `weights`. The first row's go to output[0, weights.rows()), the next one's `stride` elements further.
+  void Multiply(const PackedMatrix& weights, const float* input, int64_t first_row, int64_t rows, int64_t group_begin,
+                int64_t group_end, float* output, int64_t stride) const;
 
  private:
   const KernelTable& kernels_;

@@ -5,9 +5,11 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "engine/base/status_macros.h"
 #include "engine/cpu/kernel_table.h"
 
@@ -29,7 +31,7 @@ std::string FormatNames(Accept accept) {
   return absl::StrJoin(names, ", ");
 }
 
-absl::Status CheckShape(const GgufFile& file, absl::string_view name, std::vector<uint64_t> dims) {
+absl::Status CheckShape(const GgufFile& file, absl::string_view name, const std::vector<uint64_t>& dims) {
   const GgufTensor* tensor = file.FindTensor(name);
   if (tensor == nullptr) {
     return absl::InvalidArgumentError(absl::StrFormat("tensor %s is missing: the file is not a whole model", name));
@@ -43,8 +45,8 @@ absl::Status CheckShape(const GgufFile& file, absl::string_view name, std::vecto
 }
 
 // A vector or a table that is read row by row: any format that can be dequantised.
-absl::Status CheckRows(const GgufFile& file, absl::string_view name, std::vector<uint64_t> dims) {
-  TANDEM_RETURN_IF_ERROR(CheckShape(file, name, std::move(dims)));
+absl::Status CheckRows(const GgufFile& file, absl::string_view name, const std::vector<uint64_t>& dims) {
+  TANDEM_RETURN_IF_ERROR(CheckShape(file, name, dims));
   const TensorType type = file.FindTensor(name)->type;
   const BlockFormat* format = FindBlockFormat(type);
   if (format != nullptr && format->computable()) return absl::OkStatus();
@@ -53,13 +55,31 @@ absl::Status CheckRows(const GgufFile& file, absl::string_view name, std::vector
                                                   FormatNames([](const BlockFormat& f) { return f.computable(); })));
 }
 
-absl::Status CheckMatrix(const GgufFile& file, absl::string_view name, int64_t rows, int64_t cols) {
-  TANDEM_RETURN_IF_ERROR(CheckShape(file, name, {static_cast<uint64_t>(cols), static_cast<uint64_t>(rows)}));
+absl::Status CheckMatrix(const GgufFile& file, absl::string_view name, const std::vector<uint64_t>& dims) {
+  TANDEM_RETURN_IF_ERROR(CheckShape(file, name, dims));
   const TensorType type = file.FindTensor(name)->type;
   if (HasKernels(type)) return absl::OkStatus();
   return absl::UnimplementedError(
       absl::StrFormat("tensor %s has type %s, which Tandem does not multiply by; it does by %s", name, TypeName(type),
                       FormatNames([](const BlockFormat& f) { return HasKernels(f.type); })));
+}
+
+// Tensors that a model may hold without computing anything else for it.
+bool IsHarmless(const ModelSpec& spec, absl::string_view name) {
+  // Old converters stored the rotary frequencies of each layer, which follow from the hyperparameters.
+  if (absl::EndsWith(name, ".attn_rot_embd.weight")) return true;
+  // LongRoPE: factors for another length of context than the one in use.
+  if (!spec.rope_factors.empty() && absl::StartsWith(name, "rope_factors_")) return true;
+  // Layers that predict further tokens come after those of the model itself.
+  int32_t layer = 0;
+  const absl::string_view rest = absl::StripPrefix(name, "blk.");
+  const size_t dot = rest.find('.');
+  if (rest.size() < name.size() && dot != absl::string_view::npos && absl::SimpleAtoi(rest.substr(0, dot), &layer) &&
+      layer >= spec.num_layers && layer < spec.num_layers + spec.ignored_layers) {
+    return true;
+  }
+  // Compressed attention, given both as one matrix and apart.
+  return spec.kv_rank > 0 && absl::EndsWith(name, ".attn_kv_b.weight");
 }
 
 }  // namespace
@@ -68,45 +88,33 @@ std::string LayerTensorName(int32_t layer, absl::string_view part) {
   return absl::StrCat("blk.", layer, ".", part, ".weight");
 }
 
-std::array<LayerPart, kLayerParts> LayerParts(const ModelSpec& spec) {
-  const int64_t hidden = spec.hidden, ffn = spec.ffn;
-  const int64_t q = int64_t{spec.heads} * spec.head_dim, kv = int64_t{spec.kv_heads} * spec.head_dim;
-  return {{{"attn_norm", false, 1, hidden},
-           {"attn_q", true, q, hidden},
-           {"attn_k", true, kv, hidden},
-           {"attn_v", true, kv, hidden},
-           {"attn_output", true, hidden, q},
-           {"ffn_norm", false, 1, hidden},
-           {"ffn_gate", true, ffn, hidden},
-           {"ffn_up", true, ffn, hidden},
-           {"ffn_down", true, hidden, ffn}}};
-}
-
 absl::Status CheckTensors(const ModelSpec& spec, const GgufFile& file) {
   absl::flat_hash_set<std::string> known;
   const uint64_t hidden = spec.hidden, vocab = spec.vocab;
   TANDEM_RETURN_IF_ERROR(CheckRows(file, kEmbeddingName, {hidden, vocab}));
   TANDEM_RETURN_IF_ERROR(CheckRows(file, kOutputNormName, {hidden}));
-  TANDEM_RETURN_IF_ERROR(CheckMatrix(file, spec.tied_head ? kEmbeddingName : kHeadName, spec.vocab, spec.hidden));
+  TANDEM_RETURN_IF_ERROR(CheckMatrix(file, spec.tied_head ? kEmbeddingName : kHeadName, {hidden, vocab}));
   known.insert({kEmbeddingName, kOutputNormName, kHeadName});
-  if (file.FindTensor(kRopeFactorsName) != nullptr) {
-    TANDEM_RETURN_IF_ERROR(CheckRows(file, kRopeFactorsName, {static_cast<uint64_t>(spec.rope.dims / 2)}));
-    known.insert(kRopeFactorsName);
+  if (spec.row->norm == NormKind::kLayerBias) {
+    TANDEM_RETURN_IF_ERROR(CheckRows(file, kOutputNormBiasName, {hidden}));
+    known.insert(kOutputNormBiasName);
+  }
+  if (!spec.rope_factors.empty()) {
+    TANDEM_RETURN_IF_ERROR(CheckRows(file, spec.rope_factors, {static_cast<uint64_t>(spec.rope.dims / 2)}));
+    known.insert(spec.rope_factors);
   }
   for (int32_t layer = 0; layer < spec.num_layers; ++layer) {
-    for (const LayerPart& part : LayerParts(spec)) {
-      std::string name = LayerTensorName(layer, part.name);
-      TANDEM_RETURN_IF_ERROR(part.is_matrix ? CheckMatrix(file, name, part.rows, part.cols)
-                                            : CheckRows(file, name, {static_cast<uint64_t>(part.cols)}));
-      known.insert(std::move(name));
+    for (LayerTensor& tensor : LayerTensors(spec, file, layer)) {
+      TANDEM_RETURN_IF_ERROR(tensor.is_vector() ? CheckRows(file, tensor.name, tensor.dims)
+                                                : CheckMatrix(file, tensor.name, tensor.dims));
+      known.insert(std::move(tensor.name));
     }
   }
   for (const GgufTensor& tensor : file.tensors()) {
-    // Old converters stored the rotary frequencies of each layer, which follow from the hyperparameters.
-    if (known.contains(tensor.name) || absl::EndsWith(tensor.name, ".attn_rot_embd.weight")) continue;
+    if (known.contains(tensor.name) || IsHarmless(spec, tensor.name)) continue;
     return absl::UnimplementedError(
-        absl::StrFormat("tensor %s is no part of a llama model that Tandem computes (%d layers without biases)",
-                        tensor.name, spec.num_layers));
+        absl::StrFormat("tensor %s is no part of a %s model that Tandem computes (%d layers)", tensor.name,
+                        spec.architecture, spec.num_layers));
   }
   return absl::OkStatus();
 }

@@ -1,5 +1,6 @@
 #include "engine/model/model_spec.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -8,8 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
-#include "engine/cpu/packed_matrix.h"
+#include "engine/cpu/canonical_math.h"
 #include "engine/model/model_layout.h"
+#include "engine/model/spec_reader.h"
 
 namespace tandem::engine {
 namespace {
@@ -20,110 +22,46 @@ constexpr int64_t kMaxWidth = 1 << 20;  // of the hidden state, and of all heads
 constexpr int64_t kMaxFfn = 1 << 22;
 constexpr int64_t kMaxHeadDim = 4096;
 constexpr int64_t kMaxVocab = 1 << 24;
-constexpr double kMaxRopeBase = 4e8;  // bound of CanonicalPow: |log(base)| <= 20
+constexpr int64_t kMaxExperts = 1 << 14;
+constexpr double kMaxScale = 1e6;
 
-// Reads the hyperparameters of one architecture; every error names the key, what was found and what was expected.
-class SpecReader {
- public:
-  SpecReader(const GgufFile& file, absl::string_view architecture) : file_(file), prefix_(architecture) {}
-
-  std::string Key(absl::string_view name) const { return absl::StrCat(prefix_, ".", name); }
-  bool Has(absl::string_view name) const { return file_.Has(Key(name)); }
-
-  // The integer at `name`, within [min, max]. Where the file has none: `fallback`, or an error without one.
-  absl::Status Int(absl::string_view name, int64_t min, int64_t max, std::optional<int64_t> fallback,
-                   int32_t* out) const {
-    const std::string key = Key(name);
-    if (!file_.Has(key) && fallback.has_value()) {
-      *out = static_cast<int32_t>(*fallback);
-      return absl::OkStatus();
-    }
-    TANDEM_RETURN_IF_ERROR(CheckPresent(key));
-    TANDEM_ASSIGN_OR_RETURN(const int64_t value, file_.GetInt(key));
-    if (value < min || value > max) {
-      return absl::InvalidArgumentError(absl::StrFormat("%s is %d, expected %d to %d", key, value, min, max));
-    }
-    *out = static_cast<int32_t>(value);
-    return absl::OkStatus();
-  }
-
-  // Likewise for a finite number within [min, max].
-  absl::Status Float(absl::string_view name, double min, double max, std::optional<double> fallback, float* out) const {
-    const std::string key = Key(name);
-    if (!file_.Has(key) && fallback.has_value()) {
-      *out = static_cast<float>(*fallback);
-      return absl::OkStatus();
-    }
-    TANDEM_RETURN_IF_ERROR(CheckPresent(key));
-    TANDEM_ASSIGN_OR_RETURN(const double value, file_.GetFloat(key));
-    if (!(value >= min && value <= max)) {
-      return absl::InvalidArgumentError(absl::StrFormat("%s is %g, expected %g to %g", key, value, min, max));
-    }
-    *out = static_cast<float>(value);
-    return absl::OkStatus();
-  }
-
- private:
-  absl::Status CheckPresent(const std::string& key) const {
-    if (file_.Has(key)) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrFormat("%s is missing: the file does not describe a whole model", key));
-  }
-
-  const GgufFile& file_;
-  const std::string prefix_;
-};
-
-absl::Status ReadRopeScaling(const GgufFile& file, const SpecReader& reader, int32_t context, RopeSpec* rope) {
-  const char* factor_key = reader.Has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
-  absl::string_view type = reader.Has(factor_key) ? "linear" : "none";  // files older than the type key
-  if (reader.Has("rope.scaling.type")) {
-    TANDEM_ASSIGN_OR_RETURN(type, file.GetString(reader.Key("rope.scaling.type")));
-  }
-  TANDEM_RETURN_IF_ERROR(reader.Float("rope.scaling.attn_factor", 1e-3, 1e3, 1.0, &rope->attn_factor));
-  if (type == "none") return absl::OkStatus();
-  TANDEM_RETURN_IF_ERROR(reader.Float(factor_key, 0.0, 1e6, 1.0, &rope->factor));
-  if (rope->factor == 0.0f) rope->factor = 1.0f;  // some converters write 0 for "not scaled"
-  if (rope->factor < 1.0f) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%s is %g, expected at least 1", reader.Key(factor_key), rope->factor));
-  }
-  if (type == "linear") {
-    rope->scaling = RopeScaling::kLinear;
-    return absl::OkStatus();
-  }
-  if (type != "yarn") {
-    return absl::UnimplementedError(
-        absl::StrFormat("%s is \"%s\", which Tandem does not compute; it does none, linear and yarn",
-                        reader.Key("rope.scaling.type"), type));
-  }
-  rope->scaling = RopeScaling::kYarn;
-  TANDEM_RETURN_IF_ERROR(reader.Int("rope.scaling.original_context_length", 1, std::numeric_limits<int32_t>::max(),
-                                    context, &rope->original_context));
-  TANDEM_RETURN_IF_ERROR(reader.Float("rope.scaling.yarn_ext_factor", 0.0, 1.0, 1.0, &rope->yarn_ext_factor));
-  if (rope->yarn_ext_factor == 0.0f) {  // otherwise the magnitude follows from the factor
-    float magnitude = 1.0f;
-    TANDEM_RETURN_IF_ERROR(reader.Float("rope.scaling.yarn_attn_factor", 1e-3, 1e3, 1.0, &magnitude));
-    rope->attn_factor *= magnitude;
-  }
-  TANDEM_RETURN_IF_ERROR(reader.Float("rope.scaling.yarn_beta_fast", 1e-3, 1e6, 32.0, &rope->yarn_beta_fast));
-  return reader.Float("rope.scaling.yarn_beta_slow", 1e-3, 1e6, 1.0, &rope->yarn_beta_slow);
+const GgufTensor* FindLayerTensor(const GgufFile& file, int32_t layer, absl::string_view part) {
+  return file.FindTensor(LayerTensorName(layer, part));
 }
 
-absl::Status ReadRope(const GgufFile& file, const SpecReader& reader, int32_t head_dim, int32_t context,
-                      RopeSpec* rope) {
-  TANDEM_RETURN_IF_ERROR(reader.Int("rope.dimension_count", 2, head_dim, head_dim, &rope->dims));
-  if (rope->dims % 2 != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%s is %d, expected an even number", reader.Key("rope.dimension_count"), rope->dims));
+// One number for all layers: the cache has rows of one length, and the attention heads of one number.
+absl::Status OneForAll(const SpecReader& reader, absl::string_view name, int64_t max, std::optional<int64_t> fallback,
+                       int32_t layers, int32_t* out) {
+  std::vector<int32_t> values;
+  TANDEM_RETURN_IF_ERROR(reader.Ints(name, 1, max, fallback, layers, &values));
+  *out = values.front();
+  for (int32_t value : values) {
+    if (value != *out) {
+      return absl::UnimplementedError(
+          absl::StrFormat("%s is %d in one layer and %d in another: Tandem computes one number for all layers",
+                          reader.Key(name), *out, value));
+    }
   }
-  // A base of 1 would make yarn divide by log(1).
-  TANDEM_RETURN_IF_ERROR(reader.Float("rope.freq_base", 1.5, kMaxRopeBase, 10000.0, &rope->base));
-  return ReadRopeScaling(file, reader, context, rope);
+  return absl::OkStatus();
 }
 
-absl::Status ReadAttention(const SpecReader& reader, ModelSpec* spec) {
-  TANDEM_RETURN_IF_ERROR(reader.Int("attention.head_count", 1, kMaxWidth, std::nullopt, &spec->heads));
-  TANDEM_RETURN_IF_ERROR(reader.Int("attention.head_count_kv", 1, spec->heads, spec->heads, &spec->kv_heads));
+absl::Status CheckHeads(const ModelSpec& spec) {
+  if (spec.head_dim % 4 == 0 && spec.value_dim % 4 == 0 && spec.kv_rank % 4 == 0 &&
+      int64_t{spec.heads} * std::max({spec.head_dim, spec.value_dim, spec.kv_rank}) <= 8 * kMaxWidth) {
+    return absl::OkStatus();
+  }
+  return absl::UnimplementedError(
+      absl::StrFormat("%d heads with keys of %d and values of %d elements: Tandem computes lengths that are multiples "
+                      "of 4 up to %d, and "
+                      "up to %d elements in all heads",
+                      spec.heads, spec.head_dim, spec.value_dim, kMaxHeadDim, 8 * kMaxWidth));
+}
+
+absl::Status ReadHeads(const SpecReader& reader, ModelSpec* spec) {
+  const int32_t layers = spec->num_layers;
+  TANDEM_RETURN_IF_ERROR(OneForAll(reader, "attention.head_count", kMaxWidth, std::nullopt, layers, &spec->heads));
+  TANDEM_RETURN_IF_ERROR(
+      OneForAll(reader, "attention.head_count_kv", spec->heads, spec->heads, layers, &spec->kv_heads));
   if (spec->heads % spec->kv_heads != 0) {
     return absl::InvalidArgumentError(absl::StrFormat("%s is %d, which does not divide the %d heads",
                                                       reader.Key("attention.head_count_kv"), spec->kv_heads,
@@ -135,56 +73,198 @@ absl::Status ReadAttention(const SpecReader& reader, ModelSpec* spec) {
   }
   TANDEM_RETURN_IF_ERROR(
       reader.Int("attention.key_length", 1, kMaxHeadDim, spec->hidden / spec->heads, &spec->head_dim));
-  int32_t value_length = 0;
-  TANDEM_RETURN_IF_ERROR(reader.Int("attention.value_length", 1, kMaxHeadDim, spec->head_dim, &value_length));
-  if (spec->head_dim % 4 != 0 || value_length != spec->head_dim || spec->head_dim > kMaxHeadDim ||
-      int64_t{spec->heads} * spec->head_dim > kMaxWidth) {
-    return absl::UnimplementedError(absl::StrFormat(
-        "%d heads with keys of %d and values of %d elements: Tandem computes keys and values of one length, a multiple "
-        "of 4 up to %d, and up to %d elements in all heads",
-        spec->heads, spec->head_dim, value_length, kMaxHeadDim, kMaxWidth));
+  return reader.Int("attention.value_length", 1, kMaxHeadDim, spec->head_dim, &spec->value_dim);
+}
+
+// Compressed attention: newer files give the lengths of the cache's rows as key_length and value_length, and those of a
+// head's keys and values apart.
+absl::Status ReadCompression(const SpecReader& reader, ModelSpec* spec) {
+  TANDEM_RETURN_IF_ERROR(reader.Int("attention.kv_lora_rank", 1, kMaxWidth, std::nullopt, &spec->kv_rank));
+  TANDEM_RETURN_IF_ERROR(reader.Int("attention.q_lora_rank", 0, kMaxWidth, 0, &spec->q_rank));
+  TANDEM_RETURN_IF_ERROR(reader.Int("attention.key_length_mla", 1, kMaxHeadDim, spec->head_dim, &spec->head_dim));
+  return reader.Int("attention.value_length_mla", 1, kMaxHeadDim, spec->value_dim, &spec->value_dim);
+}
+
+absl::Status ReadAttention(const SpecReader& reader, int32_t context, ModelSpec* spec) {
+  const Architecture& row = *spec->row;
+  TANDEM_RETURN_IF_ERROR(ReadHeads(reader, spec));
+  if (row.compressed) TANDEM_RETURN_IF_ERROR(ReadCompression(reader, spec));
+  TANDEM_RETURN_IF_ERROR(CheckHeads(*spec));
+  TANDEM_RETURN_IF_ERROR(ReadRope(reader, context, spec));
+  spec->kv = {spec->kv_heads, spec->head_dim, spec->value_dim};
+  float scale = 1.0f / std::sqrt(static_cast<float>(spec->head_dim));
+  if (spec->num_layers == row.width_scaled_layers) {
+    scale = 1.0f / std::sqrt(static_cast<float>(spec->hidden / spec->heads));
   }
-  return reader.Float("attention.layer_norm_rms_epsilon", 1e-12, 1.0, std::nullopt, &spec->rms_eps);
+  if (row.compressed) {
+    if (spec->rope.dims >= spec->head_dim) {
+      return absl::InvalidArgumentError(absl::StrFormat("%s is %d, expected less than the %d elements of a key",
+                                                        reader.Key("rope.dimension_count"), spec->rope.dims,
+                                                        spec->head_dim));
+    }
+    spec->kv_heads = 1;
+    spec->kv = {1, spec->kv_rank + spec->rope.dims, 0};
+    // DeepSeek's yarn scales the scores instead of the rotated elements.
+    float multiplier = 0.0f;
+    TANDEM_RETURN_IF_ERROR(reader.Float("rope.scaling.yarn_log_multiplier", 0.0, 10.0, 0.0, &multiplier));
+    spec->rope.yarn_log_multiplier = 0.0f;
+    const double grown =
+        1.0 + multiplier * (spec->rope.scaling == RopeScaling::kYarn ? CanonicalLog(spec->rope.factor) : 0.0);
+    scale = static_cast<float>(scale * grown * grown);
+  }
+  TANDEM_RETURN_IF_ERROR(reader.Float("attention.scale", 0.0, kMaxScale, scale, &spec->attention_scale));
+  if (spec->attention_scale == 0.0f) spec->attention_scale = scale;  // 0 is written for "as usual"
+  TANDEM_RETURN_IF_ERROR(
+      reader.Float("attn_logit_softcapping", 0.0, kMaxScale, row.default_attention_cap, &spec->attention_cap));
+  const char* epsilon =
+      row.norm == NormKind::kRms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
+  return reader.Float(epsilon, 1e-12, 1.0, std::nullopt, &spec->norm_eps);
 }
 
-uint64_t MatrixBytes(const GgufTensor& tensor) {
-  return PackedGroupBytes(tensor.type, tensor.cols()) * ((tensor.rows() + kRowGroup - 1) / kRowGroup);
+absl::Status ReadScales(const SpecReader& reader, ModelSpec* spec) {
+  const Architecture& row = *spec->row;
+  TANDEM_RETURN_IF_ERROR(
+      reader.Float("final_logit_softcapping", 0.0, kMaxScale, row.default_logit_cap, &spec->logit_cap));
+  const double width_scale = row.embedding_times_sqrt_width ? std::sqrt(static_cast<float>(spec->hidden)) : 1.0f;
+  TANDEM_RETURN_IF_ERROR(reader.Float("embedding_scale", -kMaxScale, kMaxScale, width_scale, &spec->embedding_scale));
+  TANDEM_RETURN_IF_ERROR(reader.Float("residual_scale", -kMaxScale, kMaxScale, 1.0, &spec->residual_scale));
+  if (row.logit_scale != LogitScale::kNone) {
+    TANDEM_RETURN_IF_ERROR(reader.Float("logit_scale", -kMaxScale, kMaxScale, 1.0, &spec->logit_scale));
+  }
+  // Some converters write 0 for "not scaled".
+  for (float* scale : {&spec->embedding_scale, &spec->residual_scale, &spec->logit_scale}) {
+    if (*scale == 0.0f) *scale = 1.0f;
+  }
+  if (row.logit_scale == LogitScale::kDivide) spec->logit_scale = 1.0f / spec->logit_scale;
+  return absl::OkStatus();
 }
 
-}  // namespace
+absl::Status ReadGating(const SpecReader& reader, ExpertSpec* experts) {
+  int32_t gating = 0;  // 0: as the architecture does
+  TANDEM_RETURN_IF_ERROR(reader.Int("expert_gating_func", 0, 3, 0, &gating));
+  constexpr Gating kGatings[] = {Gating::kSoftmax, Gating::kSigmoid, Gating::kSoftmaxOfChosen};
+  if (gating > 0) experts->gating = kGatings[gating - 1];
+  TANDEM_RETURN_IF_ERROR(reader.Bool("expert_weights_norm", experts->normalise, &experts->normalise));
+  TANDEM_RETURN_IF_ERROR(reader.Float("expert_weights_scale", 0.0, kMaxScale, 1.0, &experts->scale));
+  if (experts->scale == 0.0f) experts->scale = 1.0f;  // 0 is written for "not scaled"
+  TANDEM_RETURN_IF_ERROR(reader.Int("expert_group_count", 0, experts->count, 1, &experts->groups));
+  experts->groups = std::max(1, experts->groups);
+  TANDEM_RETURN_IF_ERROR(
+      reader.Int("expert_group_used_count", 0, experts->groups, experts->groups, &experts->groups_used));
+  if (experts->groups_used == 0) experts->groups_used = experts->groups;
+  if (experts->count % experts->groups != 0 ||
+      experts->count / experts->groups * experts->groups_used < experts->used) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%s is %d, of which %d are used: %d of %d experts cannot come from them", reader.Key("expert_group_count"),
+        experts->groups, experts->groups_used, experts->used, experts->count));
+  }
+  return absl::OkStatus();
+}
 
-absl::StatusOr<ModelSpec> ReadModelSpec(const GgufFile& file) {
-  ModelSpec spec;
+// `layer` is one with experts. Widths that older files leave out are the tensors' own.
+absl::Status ReadExpertWidths(const SpecReader& reader, int32_t layer, ExpertSpec* experts) {
+  const GgufFile& file = reader.file();
+  const GgufTensor* down = FindLayerTensor(file, layer, "ffn_down_exps");
+  if (down == nullptr) down = FindLayerTensor(file, layer, "ffn_down.0");
+  std::optional<int64_t> width;
+  if (down != nullptr && down->cols() <= kMaxFfn) width = down->cols();
+  TANDEM_RETURN_IF_ERROR(reader.Int("expert_feed_forward_length", 0, kMaxFfn, width, &experts->ffn));
+  if (experts->ffn == 0) experts->ffn = static_cast<int32_t>(width.value_or(0));
+  const GgufTensor* shared = FindLayerTensor(file, layer, "ffn_down_shexp");
+  if (shared != nullptr && shared->cols() <= kMaxFfn) experts->shared_ffn = static_cast<int32_t>(shared->cols());
+  if (experts->ffn > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat("%s is 0", reader.Key("expert_feed_forward_length")));
+}
+
+absl::Status ReadExperts(const SpecReader& reader, ModelSpec* spec) {
+  ExpertSpec& experts = spec->experts;
+  TANDEM_RETURN_IF_ERROR(reader.Int("expert_count", 0, kMaxExperts, 0, &experts.count));
+  if (experts.count == 0) return absl::OkStatus();
+  TANDEM_RETURN_IF_ERROR(reader.Int("expert_used_count", 1, experts.count, std::nullopt, &experts.used));
+  int32_t first = 0;
+  while (first < spec->num_layers && FindLayerTensor(reader.file(), first, "ffn_gate_inp") == nullptr) ++first;
+  if (first == spec->num_layers) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s is %d, but no layer has experts", reader.Key("expert_count"), experts.count));
+  }
+  experts.gating = spec->row->gating;
+  experts.normalise = spec->row->normalise_experts;
+  TANDEM_RETURN_IF_ERROR(ReadExpertWidths(reader, first, &experts));
+  return ReadGating(reader, &experts);
+}
+
+bool Rotates(const Architecture& row, int32_t layer, bool windowed, bool by_key) {
+  switch (row.rope_layers) {
+    case RopeLayers::kAll:
+      return true;
+    case RopeLayers::kWindowed:
+      return windowed;
+    case RopeLayers::kByKey:
+      return by_key;
+    case RopeLayers::kThreeOfFour:
+      return (layer + 1) % 4 != 0;
+  }
+  return true;
+}
+
+absl::Status ReadLayers(const SpecReader& reader, ModelSpec* spec) {
+  const Architecture& row = *spec->row;
+  const bool mixed = spec->experts.count > 0;
+  std::vector<int32_t> ffn;
+  TANDEM_RETURN_IF_ERROR(reader.Ints("feed_forward_length", mixed ? 0 : 1, kMaxFfn,
+                                     mixed ? std::optional<int64_t>(0) : std::nullopt, spec->num_layers, &ffn));
+  int32_t window = 0;
+  if (row.window_period > 0) {
+    TANDEM_RETURN_IF_ERROR(
+        reader.Int("attention.sliding_window", 0, std::numeric_limits<int32_t>::max(), row.default_window, &window));
+  }
+  bool rotates_by_key = true;
+  if (row.rope_layers == RopeLayers::kByKey) {
+    TANDEM_RETURN_IF_ERROR(reader.Bool("rope.scaling.finetuned", true, &rotates_by_key));
+  }
+  spec->layers.resize(spec->num_layers);
+  for (int32_t i = 0; i < spec->num_layers; ++i) {
+    LayerSpec& layer = spec->layers[i];
+    const bool windowed = window > 0 && i % row.window_period < row.window_period - 1;
+    layer.window = windowed ? window : 0;
+    layer.rotates = Rotates(row, i, windowed, rotates_by_key);
+    layer.ffn = mixed && FindLayerTensor(reader.file(), i, "ffn_gate_inp") != nullptr ? 0 : ffn[i];
+    if (layer.ffn == 0 && !mixed) {
+      return absl::InvalidArgumentError(absl::StrFormat("%s is 0 for layer %d", reader.Key("feed_forward_length"), i));
+    }
+    spec->ffn = std::max(spec->ffn, layer.ffn);
+    spec->two_ropes |= windowed && spec->windowed_rope != spec->rope;
+  }
+  if (spec->ffn == 0) spec->ffn = spec->experts.ffn;
+  return absl::OkStatus();
+}
+
+absl::Status ReadArchitecture(const GgufFile& file, ModelSpec* spec) {
   if (!file.Has("general.architecture")) {
     return absl::InvalidArgumentError("general.architecture is missing: the file does not describe a model");
   }
   TANDEM_ASSIGN_OR_RETURN(const absl::string_view architecture, file.GetString("general.architecture"));
-  if (architecture != "llama") {
-    return absl::UnimplementedError(
-        absl::StrFormat("architecture \"%s\" is not one that Tandem computes; it does llama", architecture));
+  spec->row = FindArchitecture(architecture);
+  if (spec->row == nullptr) {
+    return absl::UnimplementedError(absl::StrFormat(
+        "architecture \"%s\" is not one that Tandem computes; the one with the nearest name that it does is \"%s\"",
+        architecture, NearestArchitecture(architecture)));
   }
-  spec.architecture = std::string(architecture);
-  if (file.Has("general.name")) {
-    TANDEM_ASSIGN_OR_RETURN(const absl::string_view name, file.GetString("general.name"));
-    spec.name = std::string(name);
-  }
-  const SpecReader reader(file, architecture);
-  int32_t experts = 0;
-  TANDEM_RETURN_IF_ERROR(reader.Int("expert_count", 0, std::numeric_limits<int32_t>::max(), 0, &experts));
-  if (experts > 0) {
-    return absl::UnimplementedError(
-        absl::StrFormat("%s is %d: Tandem does not compute mixtures of experts, only dense models",
-                        reader.Key("expert_count"), experts));
-  }
-  TANDEM_RETURN_IF_ERROR(reader.Int("block_count", 1, kMaxLayers, std::nullopt, &spec.num_layers));
-  TANDEM_RETURN_IF_ERROR(reader.Int("embedding_length", 1, kMaxWidth, std::nullopt, &spec.hidden));
-  TANDEM_RETURN_IF_ERROR(reader.Int("feed_forward_length", 1, kMaxFfn, std::nullopt, &spec.ffn));
-  TANDEM_RETURN_IF_ERROR(ReadAttention(reader, &spec));
-  int32_t context = 0;
-  TANDEM_RETURN_IF_ERROR(reader.Int("context_length", 1, std::numeric_limits<int32_t>::max(), std::nullopt, &context));
-  spec.context = std::min(context, kMaxPositions);
-  TANDEM_RETURN_IF_ERROR(ReadRope(file, reader, spec.head_dim, context, &spec.rope));
+  spec->architecture = std::string(architecture);
+  if (!file.Has("general.name")) return absl::OkStatus();
+  TANDEM_ASSIGN_OR_RETURN(const absl::string_view name, file.GetString("general.name"));
+  spec->name = std::string(name);
+  return absl::OkStatus();
+}
 
+absl::Status ReadLayerCount(const SpecReader& reader, ModelSpec* spec) {
+  TANDEM_RETURN_IF_ERROR(reader.Int("block_count", 1, kMaxLayers, std::nullopt, &spec->num_layers));
+  TANDEM_RETURN_IF_ERROR(reader.Int("nextn_predict_layers", 0, spec->num_layers - 1, 0, &spec->ignored_layers));
+  spec->num_layers -= spec->ignored_layers;
+  return absl::OkStatus();
+}
+
+absl::Status ReadVocabulary(const GgufFile& file, ModelSpec* spec) {
   const GgufTensor* embedding = file.FindTensor(kEmbeddingName);
   if (embedding == nullptr || embedding->rows() > kMaxVocab) {
     return absl::InvalidArgumentError(
@@ -192,33 +272,32 @@ absl::StatusOr<ModelSpec> ReadModelSpec(const GgufFile& file) {
                              : absl::StrFormat("tensor %s has %d rows, expected at most %d", kEmbeddingName,
                                                embedding->rows(), kMaxVocab));
   }
-  spec.vocab = static_cast<int32_t>(embedding->rows());
-  spec.tied_head = file.FindTensor(kHeadName) == nullptr;
-  TANDEM_RETURN_IF_ERROR(CheckTensors(spec, file));
-  return spec;
+  spec->vocab = static_cast<int32_t>(embedding->rows());
+  spec->tied_head = file.FindTensor(kHeadName) == nullptr;
+  return absl::OkStatus();
 }
 
-ModelCost ComputeModelCost(const ModelSpec& spec, const GgufFile& file) {
-  ModelCost cost;
-  cost.layers.resize(spec.num_layers);
-  for (int32_t layer = 0; layer < spec.num_layers; ++layer) {
-    for (const LayerPart& part : LayerParts(spec)) {
-      PartCost& to = cost.layers[layer];
-      if (part.is_matrix) {
-        to.weight_bytes += MatrixBytes(*file.FindTensor(LayerTensorName(layer, part.name)));
-        to.macs_per_token += part.rows * part.cols;
-      } else {
-        to.weight_bytes += part.cols * sizeof(float);
-      }
-    }
-  }
-  const GgufTensor& embedding = *file.FindTensor(kEmbeddingName);
-  const GgufTensor& head = spec.tied_head ? embedding : *file.FindTensor(kHeadName);
-  cost.embedding.weight_bytes = embedding.bytes;
-  cost.head.weight_bytes = MatrixBytes(head) + spec.hidden * sizeof(float);
-  cost.head.macs_per_token = int64_t{spec.vocab} * spec.hidden;
-  cost.kv_elements_per_token_layer = 2 * int64_t{spec.kv_heads} * spec.head_dim;
-  return cost;
+}  // namespace
+
+absl::StatusOr<ModelSpec> ReadModelSpec(const GgufFile& file) {
+  ModelSpec spec;
+  TANDEM_RETURN_IF_ERROR(ReadArchitecture(file, &spec));
+  const SpecReader reader(file, spec.architecture);
+  TANDEM_RETURN_IF_ERROR(ReadLayerCount(reader, &spec));
+  TANDEM_RETURN_IF_ERROR(reader.Int("embedding_length", 1, kMaxWidth, std::nullopt, &spec.hidden));
+  int32_t context = 0;
+  TANDEM_RETURN_IF_ERROR(reader.Int("context_length", 1, std::numeric_limits<int32_t>::max(), std::nullopt, &context));
+  spec.context = std::min(context, kMaxPositions);
+  TANDEM_RETURN_IF_ERROR(ReadAttention(reader, context, &spec));
+  TANDEM_RETURN_IF_ERROR(ReadScales(reader, &spec));
+  TANDEM_RETURN_IF_ERROR(ReadExperts(reader, &spec));
+  TANDEM_RETURN_IF_ERROR(ReadLayers(reader, &spec));
+  spec.parallel =
+      spec.row->residual == Residual::kParallel || (spec.row->residual == Residual::kParallelWithoutFfnNorm &&
+                                                    FindLayerTensor(file, 0, spec.row->ffn_norm) == nullptr);
+  TANDEM_RETURN_IF_ERROR(ReadVocabulary(file, &spec));
+  TANDEM_RETURN_IF_ERROR(CheckTensors(spec, file));
+  return spec;
 }
 
 }  // namespace tandem::engine

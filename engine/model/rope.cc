@@ -50,7 +50,7 @@ absl::StatusOr<RopeFrequencies> RopeFrequencies::Create(const RopeSpec& spec, st
   if (spec.scaling == RopeScaling::kYarn) ramp.emplace(spec);
   const double slow_down = spec.scaling == RopeScaling::kNone ? 1.0 : 1.0 / spec.factor;
   if (ramp && spec.yarn_ext_factor != 0.0f && spec.factor > 1.0f) {
-    rope.magnitude_ *= 1.0 + 0.1 * CanonicalLog(spec.factor);
+    rope.magnitude_ *= 1.0 + spec.yarn_log_multiplier * CanonicalLog(spec.factor);
   }
   for (int64_t pair = 0; pair < pairs; ++pair) {
     double original = CanonicalPow(spec.base, -2.0 * static_cast<double>(pair) / spec.dims);

@@ -14,6 +14,7 @@ namespace tandem::engine {
 // Angle per position of each rotating pair, and the magnitude that goes with the angles. Immutable, hence thread-safe.
 class RopeFrequencies {
  public:
+  RopeFrequencies() = default;  // no pairs
   // `factors` divide the frequencies one by one (Llama 3's rope_freqs tensor): [spec.dims / 2], or empty. Errors:
   // kInvalidArgument (another size; a frequency that is not in (0, 1] radian a position).
   static absl::StatusOr<RopeFrequencies> Create(const RopeSpec& spec, std::span<const float> factors);
@@ -24,7 +25,6 @@ class RopeFrequencies {
   int64_t pairs() const { return static_cast<int64_t>(radians_.size()); }
 
  private:
-  RopeFrequencies() = default;
   std::vector<double> radians_;  // per position, [dims / 2]
   double magnitude_ = 1.0;
 };

@@ -14,8 +14,10 @@ constexpr std::align_val_t kAlignment{64};
 // Rows that go through the head at a time: bounds the logits in memory, and is enough to reuse each weight well.
 constexpr int64_t kLogitRows = 32;
 
+}  // namespace
+
 // Hands out memory in order; with a null base it only counts.
-class Cursor {
+class Scratch::Cursor {
  public:
   explicit Cursor(std::byte* base) : base_(base) {}
   template <typename T>
@@ -30,23 +32,51 @@ class Cursor {
   uint64_t used_ = 0;
 };
 
-void NoteInput(TensorType type, int64_t cols, ScratchShape* shape) {
+namespace {
+
+// Elements of an input that a matrix of `type` takes.
+void NoteInput(TensorType type, int64_t elements, ScratchShape* shape) {
   switch (ActivationKindFor(type)) {
     case ActivationKind::kF32:
       return;
     case ActivationKind::kInt8Block32:
-      shape->int8_block32_cols = std::max(shape->int8_block32_cols, cols);
+      shape->int8_block32 = std::max(shape->int8_block32, elements);
       return;
     case ActivationKind::kInt8Block256:
-      shape->int8_block256_cols = std::max(shape->int8_block256_cols, cols);
+      shape->int8_block256 = std::max(shape->int8_block256, elements);
       return;
   }
 }
 
-void TakeInt8(int64_t tokens, int64_t cols, int64_t block, Cursor* cursor, Int8Rows* rows) {
-  cursor->Take(tokens * cols, &rows->q);
-  cursor->Take(tokens * (cols / block), &rows->scale);
-  cursor->Take(tokens * (cols / 16), &rows->sum16);
+void NoteInputs(const LayerTensor& tensor, TensorType type, const ModelSpec& spec, ScratchShape* shape) {
+  for (const Destination& part : tensor.parts) {
+    if (part.vector != nullptr) continue;
+    const TensorType packed = PackedType(part, type);
+    int64_t rows = shape->tokens;
+    if (tensor.is_expert()) {
+      rows *= spec.experts.used;
+      if (ActivationKindFor(packed) == ActivationKind::kF32) shape->expert_input_rows = shape->expert_rows;
+    } else if (part.matrices != nullptr) {
+      rows *= tensor.items;  // heads
+    }
+    NoteInput(packed, rows * (part.transposed ? part.rows : tensor.cols), shape);
+  }
+}
+
+// Widths that depend on the form of attention.
+void SetAttentionWidths(const ModelSpec& spec, ScratchShape* shape) {
+  const int64_t heads = spec.heads;
+  shape->q_width = heads * spec.query_dim();
+  shape->k_width = int64_t{spec.kv.heads} * spec.kv.key_dim;
+  shape->v_width = int64_t{spec.kv.heads} * spec.kv.value_dim;
+  shape->result_width = heads * spec.result_dim();
+  shape->rope_pairs = spec.rope.dims / 2;
+  shape->ropes = spec.two_ropes ? 2 : 1;
+  if (spec.kv_rank == 0) return;
+  shape->query_width = heads * spec.head_dim;
+  shape->q_rank = spec.q_rank;
+  shape->unrotated = heads * (spec.head_dim - spec.rope.dims);
+  shape->values = heads * spec.value_dim;
 }
 
 }  // namespace
@@ -55,21 +85,29 @@ ScratchShape ScratchShape::Of(const ModelSpec& spec, const GgufFile& file, const
   ScratchShape shape;
   shape.tokens = options.max_step_tokens;
   shape.hidden = spec.hidden;
-  shape.q_width = int64_t{spec.heads} * spec.head_dim;
-  shape.kv_width = int64_t{spec.kv_heads} * spec.head_dim;
-  shape.ffn = spec.ffn;
-  shape.rope_pairs = spec.rope.dims / 2;
+  SetAttentionWidths(spec, &shape);
   shape.threads = threads;
   shape.num_pages = options.num_pages;
+  int64_t ffn = 0;  // of a token
   for (int32_t layer = options.first_layer; layer < options.end_layer; ++layer) {
-    for (const LayerPart& part : LayerParts(spec)) {
-      if (part.is_matrix) NoteInput(file.FindTensor(LayerTensorName(layer, part.name))->type, part.cols, &shape);
+    if (spec.layers[layer].ffn > 0) {
+      ffn = std::max<int64_t>(ffn, spec.layers[layer].ffn);
+    } else {
+      ffn = std::max({ffn, int64_t{spec.experts.used} * spec.experts.ffn, int64_t{spec.experts.shared_ffn}});
+      shape.expert_count = spec.experts.count;
+      shape.expert_groups = spec.experts.groups;
+      shape.expert_rows = shape.tokens * spec.experts.used;
+    }
+    for (const LayerTensor& tensor : LayerTensors(spec, file, layer)) {
+      NoteInputs(tensor, file.FindTensor(tensor.name)->type, spec, &shape);
     }
   }
+  shape.ffn_elements = shape.tokens * ffn;
   if (options.end_layer == spec.num_layers) {
     shape.vocab = spec.vocab;
     shape.logit_rows = std::min<int64_t>(kLogitRows, shape.tokens);
-    NoteInput(file.FindTensor(spec.tied_head ? kEmbeddingName : kHeadName)->type, spec.hidden, &shape);
+    NoteInput(file.FindTensor(spec.tied_head ? kEmbeddingName : kHeadName)->type, shape.logit_rows * spec.hidden,
+              &shape);
   }
   return shape;
 }
@@ -84,23 +122,49 @@ void Scratch::FreeAligned::operator()(std::byte* p) const { ::operator delete[](
 
 uint64_t Scratch::BytesFor(const ScratchShape& shape) { return Scratch().LayOut(shape, nullptr); }
 
+void Scratch::TakeInt8(int64_t elements, int64_t block, Cursor* cursor, Int8Rows* rows) {
+  cursor->Take(elements, &rows->q);
+  cursor->Take(elements / block, &rows->scale);
+  cursor->Take(elements / 16, &rows->sum16);
+}
+
+void Scratch::LayOutExperts(const ScratchShape& shape, Cursor* cursor) {
+  cursor->Take(shape.tokens * shape.expert_count, &expert_scores);
+  cursor->Take(shape.tokens * (shape.expert_count + shape.expert_groups), &expert_selection);
+  cursor->Take(shape.expert_rows, &expert_weights);
+  cursor->Take(shape.expert_input_rows * shape.hidden, &expert_input);
+  cursor->Take(shape.expert_rows * shape.hidden, &expert_output);
+  cursor->Take(shape.expert_rows, &expert_ids);
+  cursor->Take(shape.expert_rows, &expert_rows);
+  cursor->Take(shape.expert_rows, &row_tokens);
+  cursor->Take(shape.expert_count > 0 ? shape.expert_count + 1 : 0, &expert_begin);
+  cursor->Take(shape.expert_count, &active_experts);
+}
+
 uint64_t Scratch::LayOut(const ScratchShape& shape, std::byte* base) {
   Cursor cursor(base);
   const int64_t tokens = shape.tokens;
   cursor.Take(tokens * shape.hidden, &hidden);
   cursor.Take(tokens * shape.hidden, &normed);
   cursor.Take(tokens * shape.q_width, &q);
-  cursor.Take(tokens * shape.kv_width, &k);
-  cursor.Take(tokens * shape.kv_width, &v);
-  cursor.Take(tokens * shape.q_width, &attention);
+  cursor.Take(tokens * shape.k_width, &k);
+  cursor.Take(tokens * shape.v_width, &v);
+  cursor.Take(tokens * shape.result_width, &attention);
   cursor.Take(tokens * shape.hidden, &projected);
-  cursor.Take(tokens * shape.ffn, &gate);
-  cursor.Take(tokens * shape.ffn, &up);
-  cursor.Take(tokens * shape.rope_pairs, &rope_cos);
-  cursor.Take(tokens * shape.rope_pairs, &rope_sin);
+  cursor.Take(shape.ffn_elements, &gate);
+  cursor.Take(shape.ffn_elements, &up);
   cursor.Take(shape.logit_rows * shape.vocab, &logits);
-  TakeInt8(tokens, shape.int8_block32_cols, 32, &cursor, &int8_block32);
-  TakeInt8(tokens, shape.int8_block256_cols, 256, &cursor, &int8_block256);
+  for (int64_t i = 0; i < shape.ropes; ++i) {
+    cursor.Take(tokens * shape.rope_pairs, &rotations[i].cos);
+    cursor.Take(tokens * shape.rope_pairs, &rotations[i].sin);
+  }
+  cursor.Take(tokens * shape.query_width, &query);
+  cursor.Take(tokens * shape.q_rank, &latent);
+  cursor.Take(tokens * shape.unrotated, &head_rows);
+  cursor.Take(tokens * shape.values, &values);
+  LayOutExperts(shape, &cursor);
+  TakeInt8(shape.int8_block32, 32, &cursor, &int8_block32);
+  TakeInt8(shape.int8_block256, 256, &cursor, &int8_block256);
   cursor.Take(tokens, &places);
   cursor.Take(shape.threads * 2 * shape.num_pages, &page_pointers);
   cursor.Take(shape.num_pages, &page_written_in);

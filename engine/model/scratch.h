@@ -21,17 +21,22 @@ struct TokenPlace {
 
 // Rows of int8 activations with one scale a block; see Activations. Null where no weight of the stage wants them.
 struct Int8Rows {
-  int8_t* q = nullptr;       // [tokens, widest input]
-  float* scale = nullptr;    // [tokens, widest input / block]
-  int32_t* sum16 = nullptr;  // [tokens, widest input / 16]
+  int8_t* q = nullptr;       // rows of the largest input
+  float* scale = nullptr;    // one for each block of it
+  int32_t* sum16 = nullptr;  // one for each 16 of it
 };
 
 // Counts that size the buffers.
 struct ScratchShape {
   int64_t tokens = 0;  // of the largest step
-  int64_t hidden = 0, q_width = 0, kv_width = 0, ffn = 0, rope_pairs = 0;
-  int64_t logit_rows = 0, vocab = 0;                      // 0 but on the last stage
-  int64_t int8_block32_cols = 0, int8_block256_cols = 0;  // widest input quantised so; 0: none
+  int64_t hidden = 0, q_width = 0, k_width = 0, v_width = 0, result_width = 0, rope_pairs = 0;
+  int64_t ffn_elements = 0;                                        // of all rows of the widest FFN
+  int64_t query_width = 0, q_rank = 0, unrotated = 0, values = 0;  // compressed attention; else 0
+  int64_t expert_count = 0, expert_groups = 0, expert_rows = 0;    // rows: a token's choices each; 0: no experts
+  int64_t expert_input_rows = 0;                                   // as many where experts take plain floats
+  int64_t logit_rows = 0, vocab = 0;                               // 0 but on the last stage
+  int64_t int8_block32 = 0, int8_block256 = 0;                     // elements of the largest input quantised so
+  int64_t ropes = 1;
   int64_t threads = 0, num_pages = 0;
 
   // For a stage whose options have been checked. `threads` is the real number.
@@ -50,16 +55,40 @@ class Scratch {
   // All rows are tokens of the step, in its order, unless said otherwise.
   float* hidden = nullptr;     // [tokens, hidden] the residual stream
   float* normed = nullptr;     // [tokens, hidden] input of the matmuls after a norm
-  float* q = nullptr;          // [tokens, heads * head_dim]
-  float* k = nullptr;          // [tokens, kv_heads * head_dim]
-  float* v = nullptr;          // [tokens, kv_heads * head_dim]
-  float* attention = nullptr;  // [tokens, heads * head_dim]
+  float* q = nullptr;          // [tokens, heads, elements of a cached key]
+  float* k = nullptr;          // [tokens, kv.heads * kv.key_dim]
+  float* v = nullptr;          // [tokens, kv.heads * kv.value_dim]
+  float* attention = nullptr;  // [tokens, heads, value_dim]; compressed: [heads, tokens, kv_rank]
   float* projected = nullptr;  // [tokens, hidden] what is added to the residual stream
-  float* gate = nullptr;       // [tokens, ffn], then silu(gate) * up
-  float* up = nullptr;         // [tokens, ffn]
-  float* rope_cos = nullptr;   // [tokens, rope_pairs]
-  float* rope_sin = nullptr;   // [tokens, rope_pairs]
+  float* gate = nullptr;       // [rows, ffn], then f(gate) * up; rows are tokens, or choices of experts
+  float* up = nullptr;         // [rows, ffn]
   float* logits = nullptr;     // [logit_rows, vocab]
+
+  // Compressed attention.
+  float* query = nullptr;      // [tokens, heads, head_dim]
+  float* latent = nullptr;     // [tokens, q_rank]
+  float* head_rows = nullptr;  // [heads, tokens, unrotated elements of a query]
+  float* values = nullptr;     // [tokens, heads, value_dim]
+
+  // Experts. A choice is one expert of one token, in the order of tokens and then of the experts' numbers; rows are the
+  // choices sorted by expert and then by token.
+  float* expert_scores = nullptr;     // [tokens, experts]
+  float* expert_selection = nullptr;  // [tokens, experts + groups] scores that they are chosen by
+  float* expert_weights = nullptr;    // [choices]
+  float* expert_input = nullptr;      // [rows, hidden]
+  float* expert_output = nullptr;     // [rows, hidden]
+  int32_t* expert_ids = nullptr;      // [choices]
+  int32_t* expert_rows = nullptr;     // [choices] the row of each
+  int32_t* row_tokens = nullptr;      // [rows]
+  int32_t* expert_begin = nullptr;    // [experts + 1] first row of each
+  int32_t* active_experts = nullptr;  // [experts] those with rows, ascending
+
+  // Of the positions of the step: without and with a window, where that makes a difference.
+  struct Rotations {
+    float* cos = nullptr;  // [tokens, rope_pairs]
+    float* sin = nullptr;  // [tokens, rope_pairs]
+  };
+  Rotations rotations[2];
   Int8Rows int8_block32, int8_block256;
   TokenPlace* places = nullptr;               // [tokens]
   const std::byte** page_pointers = nullptr;  // [threads, keys and values, num_pages]
@@ -68,6 +97,9 @@ class Scratch {
  private:
   // Sets the pointers, one buffer after the other from `base`, and returns the bytes used.
   uint64_t LayOut(const ScratchShape& shape, std::byte* base);
+  class Cursor;
+  void LayOutExperts(const ScratchShape& shape, Cursor* cursor);
+  static void TakeInt8(int64_t elements, int64_t block, Cursor* cursor, Int8Rows* rows);
   Scratch() = default;
 
   struct FreeAligned {

@@ -1,5 +1,8 @@
 #include "engine/model/weights.h"
 
+#include <algorithm>
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
@@ -37,49 +40,96 @@ class Loader {
     return absl::OkStatus();
   }
 
-  absl::Status Pack(const GgufTensor& tensor, std::span<const std::byte> bytes, PackedMatrix* out) {
-    TANDEM_ASSIGN_OR_RETURN(*out, PackedMatrix::Pack(tensor.type, tensor.rows(), tensor.cols(), bytes, pool_));
+  absl::Status Pack(TensorType type, int64_t rows, int64_t cols, std::span<const std::byte> bytes, PackedMatrix* out) {
+    TANDEM_ASSIGN_OR_RETURN(*out, PackedMatrix::Pack(type, rows, cols, bytes, pool_));
+    bytes_held_ += out->bytes();
     return absl::OkStatus();
   }
 
   absl::Status Matrix(absl::string_view name, PackedMatrix* out) {
-    return Read(name, [&](const GgufTensor& tensor, auto bytes) { return Pack(tensor, bytes, out); });
+    return Read(name, [&](const GgufTensor& tensor, auto bytes) {
+      return Pack(tensor.type, tensor.rows(), tensor.cols(), bytes, out);
+    });
   }
 
-  absl::Status Vector(absl::string_view name, std::vector<float>* out) {
+  absl::Status ReadVector(absl::string_view name, Vector* out) {
     return Read(name, [&](const GgufTensor& tensor, std::span<const std::byte> bytes) {
-      out->resize(tensor.cols());
+      out->resize(tensor.cols() * tensor.rows());
       FindBlockFormat(tensor.type)->dequantize(bytes.data(), out->data(), out->size());
+      bytes_held_ += out->size() * sizeof(float);
       return absl::OkStatus();
     });
   }
 
+  absl::Status Layer(const std::vector<LayerTensor>& tensors, LayerWeights* out) {
+    for (const LayerTensor& tensor : tensors) {
+      if (tensor.is_vector()) {
+        TANDEM_RETURN_IF_ERROR(LayerVector(tensor, out));
+      } else {
+        TANDEM_RETURN_IF_ERROR(LayerMatrices(tensor, out));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  uint64_t bytes_held() const { return bytes_held_; }
+
  private:
+  absl::Status LayerVector(const LayerTensor& tensor, LayerWeights* out) {
+    Vector all;
+    TANDEM_RETURN_IF_ERROR(ReadVector(tensor.name, &all));
+    auto from = all.begin();
+    for (const Destination& part : tensor.parts) {
+      (out->*part.vector).assign(from, from + part.rows);
+      from += part.rows;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status LayerMatrices(const LayerTensor& tensor, LayerWeights* out) {
+    return Read(tensor.name, [&](const GgufTensor& file_tensor, std::span<const std::byte> bytes) -> absl::Status {
+      const uint64_t row_bytes = file_tensor.bytes / file_tensor.rows();
+      for (int64_t item = 0; item < tensor.items; ++item) {
+        for (const Destination& part : tensor.parts) {
+          const std::span<const std::byte> rows = bytes.first(part.rows * row_bytes);
+          bytes = bytes.subspan(rows.size());
+          TANDEM_RETURN_IF_ERROR(PackPart(file_tensor.type, tensor, part, rows, Target(part, item, tensor, out)));
+        }
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  static PackedMatrix* Target(const Destination& part, int64_t item, const LayerTensor& tensor, LayerWeights* out) {
+    if (part.matrix != nullptr) return &(out->*part.matrix);
+    Matrices& matrices = out->*part.matrices;
+    const size_t index = part.index + item;
+    if (matrices.size() <= index) matrices.resize(std::max<size_t>(index + 1, tensor.items));
+    return &matrices[index];
+  }
+
+  absl::Status PackPart(TensorType type, const LayerTensor& tensor, const Destination& part,
+                        std::span<const std::byte> rows, PackedMatrix* to) {
+    if (!part.transposed) return Pack(type, part.rows, tensor.cols, rows, to);
+    const TensorType packed_type = PackedType(part, type);
+    Vector values(part.rows * tensor.cols), transposed(values.size());
+    FindBlockFormat(type)->dequantize(rows.data(), values.data(), values.size());
+    for (int64_t r = 0; r < part.rows; ++r) {
+      for (int64_t c = 0; c < tensor.cols; ++c) transposed[c * part.rows + r] = values[r * tensor.cols + c];
+    }
+    const BlockFormat& format = *FindBlockFormat(packed_type);
+    std::vector<std::byte> bytes(transposed.size() * format.block_bytes);
+    format.quantize(transposed.data(), nullptr, bytes.data(), transposed.size());
+    return Pack(packed_type, tensor.cols, part.rows, bytes, to);
+  }
+
   const GgufFile& file_;
   TensorSource& source_;
   ThreadPool& pool_;
   const LoadProgress& progress_;
   const std::function<bool()>& cancelled_;
-  uint64_t bytes_done_ = 0, bytes_total_ = 0;
+  uint64_t bytes_done_ = 0, bytes_total_ = 0, bytes_held_ = 0;
 };
-
-absl::Status LoadLayer(Loader& loader, int32_t layer, LayerWeights* out) {
-  const auto matrix = [&](absl::string_view part, PackedMatrix* to) {
-    return loader.Matrix(LayerTensorName(layer, part), to);
-  };
-  const auto vector = [&](absl::string_view part, std::vector<float>* to) {
-    return loader.Vector(LayerTensorName(layer, part), to);
-  };
-  TANDEM_RETURN_IF_ERROR(vector("attn_norm", &out->attn_norm));
-  TANDEM_RETURN_IF_ERROR(matrix("attn_q", &out->q));
-  TANDEM_RETURN_IF_ERROR(matrix("attn_k", &out->k));
-  TANDEM_RETURN_IF_ERROR(matrix("attn_v", &out->v));
-  TANDEM_RETURN_IF_ERROR(matrix("attn_output", &out->output));
-  TANDEM_RETURN_IF_ERROR(vector("ffn_norm", &out->ffn_norm));
-  TANDEM_RETURN_IF_ERROR(matrix("ffn_gate", &out->gate));
-  TANDEM_RETURN_IF_ERROR(matrix("ffn_up", &out->up));
-  return matrix("ffn_down", &out->down);
-}
 
 // The embedding serves the first stage as a table and, where the head is tied to it, the last one as a matrix.
 absl::Status LoadEmbedding(Loader& loader, bool as_table, bool as_head, StageWeights* out) {
@@ -87,17 +137,19 @@ absl::Status LoadEmbedding(Loader& loader, bool as_table, bool as_head, StageWei
     if (as_table) {
       out->embedding = {tensor.type, static_cast<int64_t>(tensor.cols()), {bytes.begin(), bytes.end()}};
     }
-    return as_head ? loader.Pack(tensor, bytes, &out->head) : absl::OkStatus();
+    return as_head ? loader.Pack(tensor.type, tensor.rows(), tensor.cols(), bytes, &out->head) : absl::OkStatus();
   });
 }
 
-}  // namespace
-
-uint64_t LayerWeights::bytes() const {
-  uint64_t total = (attn_norm.size() + ffn_norm.size()) * sizeof(float);
-  for (const PackedMatrix* matrix : {&q, &k, &v, &output, &gate, &up, &down}) total += matrix->bytes();
-  return total;
+absl::Status LoadHead(Loader& loader, const ModelSpec& spec, StageWeights* out) {
+  TANDEM_RETURN_IF_ERROR(loader.ReadVector(kOutputNormName, &out->output_norm));
+  if (spec.row->norm == NormKind::kLayerBias) {
+    TANDEM_RETURN_IF_ERROR(loader.ReadVector(kOutputNormBiasName, &out->output_norm_bias));
+  }
+  return spec.tied_head ? absl::OkStatus() : loader.Matrix(kHeadName, &out->head);
 }
+
+}  // namespace
 
 void EmbeddingTable::Lookup(int32_t token, float* out) const {
   const BlockFormat& format = *FindBlockFormat(type);
@@ -105,38 +157,24 @@ void EmbeddingTable::Lookup(int32_t token, float* out) const {
   format.dequantize(table.data() + token * row_bytes, out, cols);
 }
 
-uint64_t StageWeights::bytes() const {
-  uint64_t total = embedding.table.size() + output_norm.size() * sizeof(float) + head.bytes();
-  for (const LayerWeights& layer : layers) total += layer.bytes();
-  return total;
-}
-
 absl::StatusOr<StageWeights> LoadStageWeights(const ModelSpec& spec, const GgufFile& file, TensorSource& source,
                                               int32_t first, int32_t end, ThreadPool& pool,
                                               const LoadProgress& progress, const std::function<bool()>& cancelled) {
   const bool is_first = first == 0, is_last = end == spec.num_layers;
-  const bool needs_embedding = is_first || (is_last && spec.tied_head);
-  const bool has_rope_factors = file.FindTensor(kRopeFactorsName) != nullptr;
   Loader loader(file, source, pool, progress, cancelled);
-  if (needs_embedding) loader.Announce(kEmbeddingName);
-  if (has_rope_factors) loader.Announce(kRopeFactorsName);
-  for (int32_t layer = first; layer < end; ++layer) {
-    for (const LayerPart& part : LayerParts(spec)) loader.Announce(LayerTensorName(layer, part.name));
-  }
-  if (is_last) loader.Announce(kOutputNormName);
-  if (is_last && !spec.tied_head) loader.Announce(kHeadName);
+  for (const std::string& name : StageTensorNames(spec, file, first, end)) loader.Announce(name);
 
   StageWeights weights;
-  if (needs_embedding) {
+  if (is_first || (is_last && spec.tied_head)) {
     TANDEM_RETURN_IF_ERROR(LoadEmbedding(loader, is_first, is_last && spec.tied_head, &weights));
   }
-  if (has_rope_factors) TANDEM_RETURN_IF_ERROR(loader.Vector(kRopeFactorsName, &weights.rope_factors));
+  if (!spec.rope_factors.empty()) TANDEM_RETURN_IF_ERROR(loader.ReadVector(spec.rope_factors, &weights.rope_factors));
   weights.layers.resize(end - first);
   for (int32_t layer = first; layer < end; ++layer) {
-    TANDEM_RETURN_IF_ERROR(LoadLayer(loader, layer, &weights.layers[layer - first]));
+    TANDEM_RETURN_IF_ERROR(loader.Layer(LayerTensors(spec, file, layer), &weights.layers[layer - first]));
   }
-  if (is_last) TANDEM_RETURN_IF_ERROR(loader.Vector(kOutputNormName, &weights.output_norm));
-  if (is_last && !spec.tied_head) TANDEM_RETURN_IF_ERROR(loader.Matrix(kHeadName, &weights.head));
+  if (is_last) TANDEM_RETURN_IF_ERROR(LoadHead(loader, spec, &weights));
+  weights.bytes = loader.bytes_held() + weights.embedding.table.size() - weights.rope_factors.size() * sizeof(float);
   return weights;
 }
 

@@ -9,24 +9,12 @@
 #include "absl/status/statusor.h"
 #include "engine/cpu/packed_matrix.h"
 #include "engine/cpu/thread_pool.h"
+#include "engine/model/layer_weights.h"
 #include "engine/model/model_spec.h"
 #include "engine/model/tensor_source.h"
 #include "engine/stage.h"
 
 namespace tandem::engine {
-
-// One transformer layer; names and shapes as in the paper (rows are outputs).
-struct LayerWeights {
-  std::vector<float> attn_norm;  // [hidden]
-  PackedMatrix q;                // [heads * head_dim, hidden]
-  PackedMatrix k, v;             // [kv_heads * head_dim, hidden]
-  PackedMatrix output;           // [hidden, heads * head_dim]
-  std::vector<float> ffn_norm;   // [hidden]
-  PackedMatrix gate, up;         // [ffn, hidden]
-  PackedMatrix down;             // [hidden, ffn]
-
-  uint64_t bytes() const;
-};
 
 // The embedding table in file format: a lookup converts one row.
 struct EmbeddingTable {
@@ -41,11 +29,11 @@ struct EmbeddingTable {
 struct StageWeights {
   EmbeddingTable embedding;  // first stage, else empty
   std::vector<LayerWeights> layers;
-  std::vector<float> output_norm;   // last stage, else empty; [hidden]
-  PackedMatrix head;                // last stage, else empty; [vocab, hidden]
-  std::vector<float> rope_factors;  // of the file's rope_freqs tensor, else empty
+  Vector output_norm, output_norm_bias;  // last stage, else empty; [hidden]
+  PackedMatrix head;                     // last stage, else empty; [vocab, hidden]
+  Vector rope_factors;                   // empty where the model has none
 
-  uint64_t bytes() const;  // what stays for good: all but rope_factors
+  uint64_t bytes = 0;  // what stays for good: all but rope_factors
 };
 
 // Reads layers [first, end), the embedding with layer 0, norm and head with the last layer. Each tensor is read once.

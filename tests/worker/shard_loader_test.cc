@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "absl/synchronization/notification.h"
+#include "engine/model/model_layout.h"
 #include "proto/support/channel.h"
 #include "tests/support/tiny_model.h"
 #include "tests/worker/fake_coordinator.h"
@@ -119,7 +120,7 @@ TEST_F(ShardLoaderTest, OnlyTheStagesTensorsAreFetched) {
   ASSERT_TRUE(Load(Place(1, 2)).ok());
   const auto file = engine::GgufFile::Parse(bytes_);
   const engine::ModelSpec spec = *engine::ReadModelSpec(**file);
-  const std::vector<std::string> names = StageTensorNames(spec, **file, 1, 2);
+  const std::vector<std::string> names = engine::StageTensorNames(spec, **file, 1, 2);
   EXPECT_THAT(coordinator_.fetched(), ElementsAreArray(names));
   for (const std::string& name : names) EXPECT_THAT(name, HasSubstr("blk.1."));
 }

@@ -44,22 +44,28 @@ struct MatMulArgs {
 };
 
 // One query head over the keys of one sequence. Page p of the sequence holds keys [p * page_tokens, (p + 1) *
-// page_tokens). Canonical order: keys in tiles of 16 from position 0, and for each tile
-//   s_j = scale * dot16(q, k_j);  m' = max(m, max s);  c = exp(m - m'), but 0 in the first tile
-//   p_j = exp(s_j - m'), but 0 for keys beyond num_keys;  l = fma(l, c, fold16(p))
-//   o_d = o_d * c, then o_d = fma(p_j, v_jd, o_d) for j ascending (keys beyond num_keys skipped)
-// and at the end out_d = o_d / l. m starts at -infinity, l and o at +0. dot16: 16 strided partial sums by fma, element
-// d to partial d % 16. fold16: p[i] += p[i + 8] for i < 8, then 4, 2, 1.
+// page_tokens), of which [first_key, num_keys) are visible. Canonical order: keys in tiles of 16 whose first position
+// is a multiple of 16, beginning with the tile of first_key, and for each tile
+//   s_j = scale * dot16(q, k_j);  with a cap: s_j = cap - 2 cap / (1 + exp(s_j * (2 / cap))), which is cap * tanh
+//   m' = max(m, max s);  c = exp(m - m'), but 0 in the first tile
+//   p_j = exp(s_j - m'), but 0 for invisible keys;  l = fma(l, c, fold16(p))
+//   o_d = o_d * c, then o_d = fma(p_j, v_jd, o_d) for j ascending (invisible keys skipped)
+// and at the end out_d = o_d / l. With a sink, a score without a value, before that: m' = max(m, sink);
+// c = exp(m - m'); l = fma(l, c, exp(sink - m')); o_d = o_d * c. m starts at -infinity, l and o at +0. dot16: 16
+// strided partial sums by fma, element d to partial d % 16. fold16: p[i] += p[i + 8] for i < 8, then 4, 2, 1.
 struct AttentionArgs {
-  const float* q;                   // [head_dim]
-  const std::byte* const* k_pages;  // per page: [page_tokens, head_dim] of this layer and kv head
-  const std::byte* const* v_pages;
-  bool kv_f16;      // pages hold F16, else F32
-  int page_tokens;  // a multiple of 16
-  int num_keys;     // >= 1: keys 0..num_keys-1 are visible
-  int head_dim;     // any multiple of 4
+  const float* q;                   // [key_dim]
+  const std::byte* const* k_pages;  // per page: the key of token t at element t * key_stride; of this layer and kv head
+  const std::byte* const* v_pages;  // likewise with value_stride
+  bool kv_f16;                      // pages hold F16, else F32
+  int page_tokens;                  // a multiple of 16
+  int first_key, num_keys;          // 0 <= first_key < num_keys
+  int key_dim, value_dim;           // any multiples of 4
+  int key_stride, value_stride;     // elements, not below the dims
   float scale;
-  float* out;  // [head_dim]; does not overlap q
+  float cap;          // of the scores; 0: none
+  const float* sink;  // null: none
+  float* out;         // [value_dim]; does not overlap q
 };
 
 }  // namespace tandem::engine

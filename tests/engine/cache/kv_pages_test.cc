@@ -11,7 +11,7 @@ namespace tandem::engine {
 namespace {
 
 constexpr KvShape kShape = {
-    .num_pages = 3, .layers = 2, .kv_heads = 2, .page_tokens = 16, .head_dim = 4, .type = KvType::kF32};
+    .num_pages = 3, .layers = 2, .kv_heads = 2, .page_tokens = 16, .key_dim = 4, .value_dim = 4, .type = KvType::kF32};
 
 std::unique_ptr<KvPages> MakePages(const KvShape& shape) {
   auto pages = KvPages::Create(shape, KernelsFor(Isa::kScalar));
@@ -84,6 +84,32 @@ TEST(KvPagesTest, BytesAreThoseOfTheWholePool) {
   EXPECT_EQ(*KvPages::PoolBytes(half), pages->bytes() / 2);
 }
 
+TEST(KvPagesTest, KeysAndValuesMayDifferInLength) {
+  KvShape shape = kShape;
+  shape.key_dim = 8;
+  const auto pages = MakePages(shape);
+  EXPECT_EQ(pages->bytes(), 3u * 2 * 2 * 16 * (8 + 4) * 4);
+  EXPECT_EQ(pages->value_stride(), 4);
+  std::vector<float> keys(16), values(8);
+  for (int i = 0; i < 16; ++i) keys[i] = static_cast<float>(i);
+  for (int i = 0; i < 8; ++i) values[i] = static_cast<float>(100 + i);
+  pages->Write(2, 1, 5, keys.data(), values.data());
+  for (int head = 0; head < 2; ++head) {
+    EXPECT_EQ(std::memcmp(pages->keys(2, 1, head) + 5 * 8 * 4, keys.data() + head * 8, 8 * 4), 0);
+    EXPECT_EQ(std::memcmp(pages->values(2, 1, head) + 5 * 4 * 4, values.data() + head * 4, 4 * 4), 0);
+  }
+}
+
+TEST(KvPagesTest, ValuesMayBeTheBeginningOfTheKeys) {
+  KvShape shape = kShape;
+  shape.key_dim = 8;
+  shape.value_dim = 0;
+  const auto pages = MakePages(shape);
+  EXPECT_EQ(pages->bytes(), 3u * 2 * 2 * 16 * 8 * 4);
+  EXPECT_EQ(pages->value_stride(), 8);
+  EXPECT_EQ(pages->values(1, 1, 1), pages->keys(1, 1, 1));
+}
+
 TEST(KvPagesTest, ImpossibleShapesReturnInvalidArgument) {
   const auto code = [](auto change) {
     KvShape shape = kShape;
@@ -95,14 +121,17 @@ TEST(KvPagesTest, ImpossibleShapesReturnInvalidArgument) {
   EXPECT_EQ(code([](KvShape& s) { s.layers = -1; }), kInvalid);
   EXPECT_EQ(code([](KvShape& s) { s.kv_heads = 0; }), kInvalid);
   EXPECT_EQ(code([](KvShape& s) { s.page_tokens = 24; }), kInvalid);
-  EXPECT_EQ(code([](KvShape& s) { s.head_dim = 6; }), kInvalid);
+  EXPECT_EQ(code([](KvShape& s) { s.key_dim = 6; }), kInvalid);
+  EXPECT_EQ(code([](KvShape& s) { s.key_dim = 0; }), kInvalid);
+  EXPECT_EQ(code([](KvShape& s) { s.value_dim = 6; }), kInvalid);
+  EXPECT_EQ(code([](KvShape& s) { s.value_dim = -4; }), kInvalid);
   EXPECT_EQ(code([](KvShape& s) { s.num_pages = s.layers = s.kv_heads = 1 << 30; }), kInvalid);
 }
 
 TEST(KvPagesTest, MoreMemoryThanThereIsReturnsResourceExhausted) {
   KvShape shape = kShape;
   shape.num_pages = 1 << 30;
-  shape.head_dim = 1 << 20;  // 2^60 bytes, more than an address space
+  shape.key_dim = shape.value_dim = 1 << 20;  // 2^60 bytes, more than an address space
   const absl::Status status = KvPages::Create(shape, KernelsFor(Isa::kScalar)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
 }

@@ -10,6 +10,13 @@ namespace {
 
 using namespace testing;  // NOLINT: tandem::engine::testing
 
+// What a layer may do besides plain attention.
+struct Extras {
+  int first_key = 0;
+  float cap = 0;
+  bool sink = false;
+};
+
 // A query, and the keys and values of one sequence: [num_keys, head_dim], rounded to half if `f16`.
 class AttentionInput {
  public:
@@ -23,7 +30,7 @@ class AttentionInput {
   }
 
   // Over pages of `page_tokens` keys. Keys beyond num_keys are NaN: they must not be used.
-  std::vector<float> Run(Isa isa, int page_tokens) const {
+  std::vector<float> Run(Isa isa, int page_tokens, const Extras& extras = {}) const {
     const std::vector<std::vector<std::byte>> k_pages = Pages(k_, page_tokens);
     const std::vector<std::vector<std::byte>> v_pages = Pages(v_, page_tokens);
     std::vector<const std::byte*> k;
@@ -36,9 +43,15 @@ class AttentionInput {
                                .v_pages = v.data(),
                                .kv_f16 = f16_,
                                .page_tokens = page_tokens,
+                               .first_key = extras.first_key,
                                .num_keys = num_keys_,
-                               .head_dim = head_dim_,
+                               .key_dim = head_dim_,
+                               .value_dim = head_dim_,
+                               .key_stride = head_dim_,
+                               .value_stride = head_dim_,
                                .scale = 0.25f,
+                               .cap = extras.cap,
+                               .sink = extras.sink ? &kSink : nullptr,
                                .out = out.data()});
     for (int i = 0; i < 4; ++i) EXPECT_EQ(out[head_dim_ + i], 777.0f);
     out.resize(head_dim_);
@@ -46,16 +59,17 @@ class AttentionInput {
   }
 
   // Softmax attention in double, without tiles.
-  std::vector<double> Exact() const {
+  std::vector<double> Exact(const Extras& extras = {}) const {
     std::vector<double> scores(num_keys_, 0.0);
-    double max = -std::numeric_limits<double>::infinity();
-    for (int j = 0; j < num_keys_; ++j) {
+    double max = extras.sink ? kSink : -std::numeric_limits<double>::infinity();
+    for (int j = extras.first_key; j < num_keys_; ++j) {
       for (int d = 0; d < head_dim_; ++d) scores[j] += 0.25 * q_[d] * k_[j * head_dim_ + d];
+      if (extras.cap > 0) scores[j] = extras.cap * std::tanh(scores[j] / extras.cap);
       max = std::max(max, scores[j]);
     }
-    double sum = 0;
+    double sum = extras.sink ? std::exp(kSink - max) : 0;
     std::vector<double> out(head_dim_, 0.0);
-    for (int j = 0; j < num_keys_; ++j) {
+    for (int j = extras.first_key; j < num_keys_; ++j) {
       const double p = std::exp(scores[j] - max);
       sum += p;
       for (int d = 0; d < head_dim_; ++d) out[d] += p * v_[j * head_dim_ + d];
@@ -64,7 +78,42 @@ class AttentionInput {
     return out;
   }
 
+  // Several query heads may share keys whose beginnings are the values, as compressed attention does: the result over
+  // the first `value_dim` elements of the keys.
+  std::vector<float> RunOverKeys(Isa isa, int page_tokens, int value_dim) const {
+    const std::vector<std::vector<std::byte>> pages = Pages(k_, page_tokens);
+    std::vector<const std::byte*> k;
+    for (const auto& page : pages) k.push_back(page.data());
+    std::vector<float> out(value_dim + 4, 777.0f);
+    KernelsFor(isa).attention({.q = q_.data(),
+                               .k_pages = k.data(),
+                               .v_pages = k.data(),
+                               .kv_f16 = f16_,
+                               .page_tokens = page_tokens,
+                               .first_key = 0,
+                               .num_keys = num_keys_,
+                               .key_dim = head_dim_,
+                               .value_dim = value_dim,
+                               .key_stride = head_dim_,
+                               .value_stride = head_dim_,
+                               .scale = 0.25f,
+                               .cap = 0,
+                               .sink = nullptr,
+                               .out = out.data()});
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(out[value_dim + i], 777.0f);
+    out.resize(value_dim);
+    return out;
+  }
+  // The same input with the keys for values.
+  AttentionInput WithKeysAsValues() const {
+    AttentionInput result = *this;
+    result.v_ = k_;
+    return result;
+  }
+
  private:
+  static constexpr float kSink = 0.75f;
+
   std::vector<std::vector<std::byte>> Pages(const std::vector<float>& values, int page_tokens) const {
     const int element = f16_ ? 2 : 4;
     const size_t page_elements = static_cast<size_t>(page_tokens) * head_dim_;
@@ -127,6 +176,54 @@ TEST_P(AttentionTest, EveryIsaEqualsScalar) {
             << IsaName(isa) << " head_dim " << head_dim << " keys " << num_keys;
       }
     }
+  }
+}
+
+constexpr Extras kExtras[] = {{.first_key = 1},
+                              {.first_key = 15},
+                              {.first_key = 16},
+                              {.first_key = 35},
+                              {.cap = 5.0f},
+                              {.sink = true},
+                              {.first_key = 20, .cap = 2.0f, .sink = true}};
+
+TEST_P(AttentionTest, WindowCapAndSinkMatchDoubleArithmetic) {
+  Rng rng(15);
+  for (const Extras& extras : kExtras) {
+    for (const int num_keys : {36, 48, 100}) {
+      const AttentionInput input(rng, 64, num_keys, GetParam(), 2);
+      const std::vector<float> out = input.Run(Isa::kScalar, 32, extras);
+      const std::vector<double> want = input.Exact(extras);
+      for (int d = 0; d < 64; ++d) {
+        ASSERT_NEAR(out[d], want[d], 4e-4) << extras.first_key << " " << extras.cap << " " << num_keys;
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, WindowCapAndSinkOfEveryIsaEqualScalar) {
+  Rng rng(16);
+  for (const int head_dim : {20, 64, 192}) {
+    for (const Extras& extras : kExtras) {
+      for (const int num_keys : {36, 37, 48, 49, 100}) {
+        const AttentionInput input(rng, head_dim, num_keys, GetParam(), num_keys % 5);
+        const std::vector<float> want = input.Run(Isa::kScalar, 32, extras);
+        for (const Isa isa : VectorIsas()) {
+          ASSERT_EQ(FirstDifference(want, input.Run(isa, 32, extras)), "")
+              << IsaName(isa) << " head_dim " << head_dim << " keys " << num_keys << " from " << extras.first_key;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, ValuesMayBeTheBeginningOfTheKeys) {
+  Rng rng(17);
+  const AttentionInput input = AttentionInput(rng, 144, 50, GetParam(), 1).WithKeysAsValues();
+  std::vector<float> want = input.Run(Isa::kScalar, 16);
+  want.resize(128);
+  for (int isa = 0; isa <= static_cast<int>(DetectIsa()); ++isa) {
+    EXPECT_EQ(FirstDifference(want, input.RunOverKeys(static_cast<Isa>(isa), 16, 128)), "") << isa;
   }
 }
 

@@ -40,7 +40,7 @@ TEST(ModelSpecTest, ReadsTheHyperparameters) {
   EXPECT_EQ(spec->head_dim, 16);
   EXPECT_EQ(spec->vocab, 320);
   EXPECT_EQ(spec->context, 256);
-  EXPECT_EQ(spec->rms_eps, 1e-5f);
+  EXPECT_EQ(spec->norm_eps, 1e-5f);
   EXPECT_EQ(spec->rope.base, 10000.0f);
   EXPECT_EQ(spec->rope.dims, 16);
   EXPECT_EQ(spec->rope.scaling, RopeScaling::kNone);
@@ -145,8 +145,14 @@ std::function<void(TinyModel&)> Tensor(const char* name, TensorType type, std::v
 
 const BadFile kBadFiles[] = {
     {"NoArchitecture", Erase("general.architecture"), kInvalid, "general.architecture is missing"},
-    {"OtherArchitecture", Set("general.architecture", std::string("gemma9")), kUnimplemented, "gemma9", "llama"},
-    {"Experts", Set("llama.expert_count", uint32_t{4}), kUnimplemented, "llama.expert_count is 4", "experts"},
+    {"OtherArchitecture", Set("general.architecture", std::string("gemma9")), kUnimplemented, "gemma9", "\"gemma2\""},
+    {"NoExpertsUsed", Set("llama.expert_count", uint32_t{4}), kInvalid, "llama.expert_used_count is missing"},
+    {"ExpertsNowhere",
+     [](TinyModel& m) {
+       m.metadata["llama.expert_count"] = uint32_t{4};
+       m.metadata["llama.expert_used_count"] = uint32_t{2};
+     },
+     kInvalid, "llama.expert_count is 4", "no layer has experts"},
     {"NoLayerCount", Erase("llama.block_count"), kInvalid, "llama.block_count is missing"},
     {"NoLayers", Set("llama.block_count", uint32_t{0}), kInvalid, "llama.block_count is 0", "1 to 4096"},
     {"TooManyLayers", Set("llama.block_count", uint32_t{4097}), kInvalid, "4097", "1 to 4096"},
@@ -157,8 +163,9 @@ const BadFile kBadFiles[] = {
     {"NoHeads", Set("llama.attention.head_count", uint32_t{0}), kInvalid, "llama.attention.head_count is 0"},
     {"MoreKvHeads", Set("llama.attention.head_count_kv", uint32_t{8}), kInvalid, "head_count_kv is 8", "1 to 4"},
     {"UnevenKvHeads", Set("llama.attention.head_count_kv", uint32_t{3}), kInvalid, "3, which does not divide", "4"},
-    {"OddHeadLength", Set("llama.attention.key_length", uint32_t{18}), kUnimplemented, "keys of 18", "multiple of 4"},
-    {"UnlikeValues", Set("llama.attention.value_length", uint32_t{32}), kUnimplemented, "values of 32"},
+    {"OddHeadLength", Set("llama.attention.key_length", uint32_t{18}), kUnimplemented, "keys of 18", "multiples of 4"},
+    {"UnlikeValues", Set("llama.attention.value_length", uint32_t{32}), kInvalid, "attn_v.weight has shape [64, 32]",
+     "[64, 64]"},
     {"UnevenHeads",
      [](TinyModel& m) {
        m.metadata.erase("llama.attention.key_length");
@@ -175,7 +182,7 @@ const BadFile kBadFiles[] = {
     {"ZeroBase", Set("llama.rope.freq_base", 0.0f), kInvalid, "rope.freq_base is 0"},
     {"HugeBase", Set("llama.rope.freq_base", 1e12f), kInvalid, "rope.freq_base is 1e+12"},
     {"SmallFactor", Set("llama.rope.scaling.factor", 0.5f), kInvalid, "rope.scaling.factor is 0.5", "at least 1"},
-    {"OtherScaling", Set("llama.rope.scaling.type", std::string("longrope")), kUnimplemented, "longrope", "yarn"},
+    {"OtherScaling", Set("llama.rope.scaling.type", std::string("ntk")), kUnimplemented, "ntk", "yarn"},
     {"NoEmbedding", Erase("token_embd.weight"), kInvalid, "token_embd.weight is missing"},
     {"NoOutputNorm", Erase("output_norm.weight"), kInvalid, "output_norm.weight is missing"},
     {"NoQuery", Erase("blk.1.attn_q.weight"), kInvalid, "blk.1.attn_q.weight is missing"},
@@ -185,7 +192,8 @@ const BadFile kBadFiles[] = {
     {"WrongRank", Tensor("output_norm.weight", TensorType::kF32, {64, 1}), kInvalid, "output_norm.weight"},
     {"WrongHead", Tensor("output.weight", TensorType::kF32, {64, 64}), kInvalid, "output.weight has shape [64, 64]"},
     {"WrongRopeFactors", Tensor("rope_freqs.weight", TensorType::kF32, {16}), kInvalid, "rope_freqs.weight", "[8]"},
-    {"Bias", Tensor("blk.0.attn_q.bias", TensorType::kF32, {64}), kUnimplemented, "blk.0.attn_q.bias"},
+    {"WrongBias", Tensor("blk.0.attn_q.bias", TensorType::kF32, {32}), kInvalid, "blk.0.attn_q.bias", "[64]"},
+    {"ForeignTensor", Tensor("blk.0.attn_sinks.weight", TensorType::kF32, {4}), kUnimplemented, "blk.0.attn_sinks"},
     {"LayerBeyond", Tensor("blk.2.attn_norm.weight", TensorType::kF32, {64}), kUnimplemented, "blk.2.attn_norm"},
     {"NoKernels",
      [](TinyModel& m) {

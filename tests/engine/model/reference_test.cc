@@ -95,6 +95,28 @@ TEST_P(ArchitectureTest, GreedyTokensAreEqual) {
   }
 }
 
+// The stages and chunks that a sequence goes through, and the kernels, change no bit.
+TEST_P(ArchitectureTest, EveryCutGivesTheSameBits) {
+  const auto file = OpenModel(absl::StrCat("arch/", GetParam(), ".gguf"));
+  ASSERT_NE(file, nullptr);
+  std::vector<float> whole;
+  const auto expect_same = [&](const StageRunnerOptions& options, size_t chunk) {
+    const auto runner = MakeRunner(*file, options);
+    ASSERT_NE(runner, nullptr);
+    const auto logits = runner->Logits(kReferenceTokens, static_cast<int>(chunk));
+    ASSERT_TRUE(logits.ok()) << logits.status();
+    if (whole.empty()) whole = *logits;
+    EXPECT_TRUE(whole == *logits) << options.stages << " stages, chunks of " << chunk;
+  };
+  const auto runner = MakeRunner(*file, {});
+  ASSERT_NE(runner, nullptr);
+  const int layers = runner->spec().num_layers;
+  expect_same({}, kReferenceTokens.size());
+  expect_same({.stages = layers}, kReferenceTokens.size());  // cut at every layer boundary
+  expect_same({.stages = 2, .threads = 2}, 7);
+  expect_same({.isa = Isa::kScalar}, 1);
+}
+
 std::string TestName(const ::testing::TestParamInfo<std::string>& info) {
   std::string name = info.param;
   std::replace_if(
@@ -102,8 +124,10 @@ std::string TestName(const ::testing::TestParamInfo<std::string>& info) {
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Llama, ArchitectureTest,
-                         ::testing::Values("llama", "llama-mha-linear-rope", "llama-yarn", "llama3-ropefreqs-tied"),
+INSTANTIATE_TEST_SUITE_P(All, ArchitectureTest,
+                         ::testing::Values("chatglm", "deepseek2", "gemma2", "gemma3", "glm4", "gpt-oss", "llama",
+                                           "llama-mha-linear-rope", "llama-yarn", "llama3-ropefreqs-tied", "mixtral",
+                                           "phi3", "qwen2", "qwen3", "qwen3moe"),
                          TestName);
 
 using QuantisedTest = ReferenceTest;

@@ -66,8 +66,8 @@ inline void AddValues(const float* p, int keys, const std::byte* v, int64_t stri
 }
 
 template <typename Pages>
-inline void AddAllValues(const float* p, int keys, const std::byte* v, int dim, float correction, float* out) {
-  const int64_t stride = static_cast<int64_t>(dim) * Pages::kBytes;
+inline void AddAllValues(const float* p, int keys, const std::byte* v, int64_t stride, int dim, float correction,
+                         float* out) {
   const __m256 c = _mm256_set1_ps(correction);
   int d = 0;
   for (; d + 64 <= dim; d += 64) AddValues<Pages, 8>(p, keys, v + d * Pages::kBytes, stride, c, out + d);
@@ -80,45 +80,64 @@ inline void AddAllValues(const float* p, int keys, const std::byte* v, int dim, 
   _mm_storeu_ps(out + d, o);
 }
 
-// Scores of `keys` keys of a tile: s[0..keys).
+// Scores of the keys [first, end) of a tile; the others become -infinity, whose exp is 0.
 template <typename Pages>
-inline void Scores(const AttentionArgs& args, const std::byte* k, int keys, float* s) {
-  const int64_t stride = static_cast<int64_t>(args.head_dim) * Pages::kBytes;
-  for (int j = 0; j < keys; j += 4) {
+inline void Scores(const AttentionArgs& args, const std::byte* k, int first, int end, float (&s)[kTile]) {
+  const int64_t stride = static_cast<int64_t>(args.key_stride) * Pages::kBytes;
+  for (float& score : s) score = 0.0f;
+  for (int j = first / 4 * 4; j < end; j += 4) {
     const std::byte* four[4];
-    for (int i = 0; i < 4; ++i) four[i] = k + (j + i < keys ? j + i : keys - 1) * stride;
-    const __m128 dots = FourDots<Pages>(args.q, four, args.head_dim);
+    for (int i = 0; i < 4; ++i) four[i] = k + (j + i < end ? j + i : end - 1) * stride;
+    const __m128 dots = FourDots<Pages>(args.q, four, args.key_dim);
     _mm_storeu_ps(s + j, _mm_mul_ps(_mm_set1_ps(args.scale), dots));
   }
+  if (args.cap != 0.0f) {
+    for (int j = 0; j < kTile; j += 8) _mm256_storeu_ps(s + j, Capped(_mm256_loadu_ps(s + j), args.cap));
+  }
+  for (int j = 0; j < first; ++j) s[j] = -__builtin_inff();
+  for (int j = end; j < kTile; ++j) s[j] = -__builtin_inff();
 }
+
+inline float ExpOne(float x) { return _mm256_cvtss_f32(Exp(_mm256_set1_ps(x))); }
 
 template <typename Pages>
 inline void AttentionHead(const AttentionArgs& args) {
-  const int dim = args.head_dim;
+  const int dim = args.value_dim;
+  const int64_t value_stride = static_cast<int64_t>(args.value_stride) * Pages::kBytes;
+  const int first_tile = args.first_key / kTile * kTile;
   float m = -__builtin_inff();
   float l = 0.0f;
   for (int d = 0; d < dim; ++d) args.out[d] = 0.0f;
-  for (int begin = 0; begin < args.num_keys; begin += kTile) {
+  for (int begin = first_tile; begin < args.num_keys; begin += kTile) {
     const int page = begin / args.page_tokens;
-    const int64_t offset = static_cast<int64_t>(begin % args.page_tokens) * dim * Pages::kBytes;
-    const int keys = args.num_keys - begin < kTile ? args.num_keys - begin : kTile;
+    const int64_t token = begin % args.page_tokens;
+    const std::byte* k = args.k_pages[page] + token * args.key_stride * Pages::kBytes;
+    const int first = args.first_key > begin ? args.first_key - begin : 0;
+    const int end = args.num_keys - begin < kTile ? args.num_keys - begin : kTile;
     float p[kTile];
-    Scores<Pages>(args, args.k_pages[page] + offset, keys, p);
+    Scores<Pages>(args, k, first, end, p);
     float tile_max = m;
-    for (int j = 0; j < keys; ++j) tile_max = p[j] > tile_max ? p[j] : tile_max;
-    for (int j = keys; j < kTile; ++j) p[j] = -__builtin_inff();  // exp gives 0
+    for (int j = first; j < end; ++j) tile_max = p[j] > tile_max ? p[j] : tile_max;
     const __m256 max8 = _mm256_set1_ps(tile_max);
     const __m256 p0 = Exp(_mm256_sub_ps(_mm256_loadu_ps(p), max8));
     const __m256 p1 = Exp(_mm256_sub_ps(_mm256_loadu_ps(p + 8), max8));
     _mm256_storeu_ps(p, p0);
     _mm256_storeu_ps(p + 8, p1);
-    const float correction = begin == 0 ? 0.0f : _mm256_cvtss_f32(Exp(_mm256_set1_ps(m - tile_max)));
+    const float correction = begin == first_tile ? 0.0f : ExpOne(m - tile_max);
     m = tile_max;
-    AddAllValues<Pages>(p, keys, args.v_pages[page] + offset, dim, correction, args.out);
+    const std::byte* v = args.v_pages[page] + (token + first) * value_stride;
+    AddAllValues<Pages>(p + first, end - first, v, value_stride, dim, correction, args.out);
     l = __builtin_fmaf(l, correction, FoldAfter8(_mm256_add_ps(p0, p1)));
   }
+  float correction = 1.0f;
+  if (args.sink != nullptr) {
+    const float with_sink = *args.sink > m ? *args.sink : m;
+    correction = ExpOne(m - with_sink);
+    l = __builtin_fmaf(l, correction, ExpOne(*args.sink - with_sink));
+  }
   for (int d = 0; d < dim; d += 4) {
-    _mm_storeu_ps(args.out + d, _mm_div_ps(_mm_loadu_ps(args.out + d), _mm_set1_ps(l)));
+    const __m128 o = _mm_mul_ps(_mm_loadu_ps(args.out + d), _mm_set1_ps(correction));
+    _mm_storeu_ps(args.out + d, _mm_div_ps(o, _mm_set1_ps(l)));
   }
 }
 
