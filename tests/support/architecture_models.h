@@ -14,6 +14,8 @@ namespace tandem::testing {
 struct ArchitectureModel {
   std::string name;  // of the variant: "falcon_40b"
   TinyModel (*make)(uint64_t seed);
+  // Of the weights. One by which no token's choice of experts is so close that F16 keys and values turn it.
+  uint64_t seed = 1;
 };
 // What a failing test shows of its parameter.
 inline void PrintTo(const ArchitectureModel& model, std::ostream* out) { *out << model.name; }

@@ -165,7 +165,7 @@ std::vector<ArchitectureModel> ExpertArchitectureModels() {
           {"deepseek2_v2_lite", DeepSeekV2Lite},
           {"deepseek2_v2_lite_split", DeepSeekV2LiteSplit},
           {"deepseek2_v2", DeepSeekV2},
-          {"deepseek2_v3", DeepSeekV3},
+          {"deepseek2_v3", DeepSeekV3, 2},
           {"deepseek2_v3_unsplit", DeepSeekV3Unsplit},
           {"deepseek2_kimi_k2", KimiK2}};
 }

@@ -80,7 +80,7 @@ bool IsRepeated(const TinyModel& model, const std::string& tensor) {
 class ArchitectureModelTest : public ::testing::TestWithParam<ArchitectureModel> {};
 
 TEST_P(ArchitectureModelTest, EveryTensorCounts) {
-  const TinyModel model = GetParam().make(1);
+  const TinyModel model = GetParam().make(GetParam().seed);
   const std::vector<double> logits = LogitsOf(model);
   const auto [low, high] = std::minmax_element(logits.begin(), logits.end());
   EXPECT_GT(*high - *low, 0.3);  // Command R's logit_scale makes them small
