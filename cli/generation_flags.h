@@ -18,6 +18,20 @@ struct GenerationFlags {
   uint32_t top_k = 0;
   float top_p = 1.0f;
   float min_p = 0.0f;
+  float typical_p = 1.0f;
+  float top_n_sigma = 0.0f;
+  float xtc_probability = 0.0f;
+  float xtc_threshold = 0.1f;
+  uint32_t mirostat = 0;
+  float mirostat_tau = 5.0f;
+  float mirostat_eta = 0.1f;
+  float dry_multiplier = 0.0f;
+  float dry_base = 1.75f;
+  uint32_t dry_allowed_length = 2;
+  uint32_t dry_window = 4096;
+  std::vector<std::string> dry_breakers;  // empty: the default ones
+  std::string filters;                    // names separated by commas; empty: the default order
+  std::vector<std::string> bans;          // texts of tokens
   float repetition_penalty = 1.0f;
   float presence_penalty = 0.0f;
   float frequency_penalty = 0.0f;
@@ -29,8 +43,8 @@ struct GenerationFlags {
   bool ignore_end_of_turn = false;
 };
 void AddGenerationFlags(CLI::App& command, GenerationFlags* flags);
-// Fills sampling, max_tokens, stop and ignore_end_of_turn of `request`. Errors: kInvalidArgument (a --logit-bias that
-// is not ID=BIAS).
+// Fills sampling, dry, banned_text, max_tokens, stop and ignore_end_of_turn of `request`. Errors: kInvalidArgument (a
+// --logit-bias that is not ID=BIAS, a name in --filters that is none).
 absl::Status ApplyGenerationFlags(const GenerationFlags& flags, v1::GenerateRequest* request);
 
 }  // namespace tandem::cli

@@ -221,16 +221,25 @@ void Dispatcher::Handle(std::unique_ptr<v1::StepFrame> frame) {
   const StepPlan plan = *due;
   std::vector<int32_t> tokens;
   for (size_t i = 0; i < plan.slices.size(); ++i) {
-    const auto task = tasks_.find(plan.slices[i].sequence);
-    if (plan.slices[i].output == engine::SliceOutput::kSample && task != tasks_.end() &&
-        task->second.task.sampling.has_top_logprobs() && !(*outputs)[i].has_logprob) {
-      return Break(absl::InternalError("the last stage left out the log-probabilities that were asked for"));
-    }
+    if (absl::Status status = CheckDrawn(plan.slices[i], (*outputs)[i]); !status.ok()) return Break(status);
     tokens.push_back((*outputs)[i].sampled.token);
   }
   const std::vector<SliceEvent> events = scheduler_.OnStepResult(tokens, clock_.Now());
   if (options_.observer != nullptr) Report(plan, *frame);
   Deliver(plan, events, *outputs);
+}
+
+absl::Status Dispatcher::CheckDrawn(const PlannedSlice& slice, const StepOutput& output) const {
+  const auto it = tasks_.find(slice.sequence);
+  if (slice.output != engine::SliceOutput::kSample || it == tasks_.end()) return absl::OkStatus();
+  const v1::Sampling& sampling = it->second.task.sampling;
+  if (sampling.has_top_logprobs() && !output.has_logprob) {
+    return absl::InternalError("the last stage left out the log-probabilities that were asked for");
+  }
+  if (sampling.mirostat() != 0 && !output.has_mirostat_mu) {
+    return absl::InternalError("the last stage left out mirostat_mu");
+  }
+  return absl::OkStatus();
 }
 
 void Dispatcher::Deliver(const StepPlan& plan, const std::vector<SliceEvent>& events,
@@ -247,6 +256,7 @@ void Dispatcher::Deliver(const StepPlan& plan, const std::vector<SliceEvent>& ev
       if (options_.observer != nullptr && sequence->generated_tokens() == 1) {
         options_.observer->OnFirstToken(SecondsBetween(sequence->arrival, sequence->first_token));
       }
+      if (it->second.task.guide != nullptr) it->second.task.guide->Append(output.sampled);
       go_on = it->second.listener->OnToken(output.sampled);
     }
     if (!go_on) scheduler_.Finish(event.sequence, FinishReason::kStop);
@@ -281,7 +291,9 @@ void Dispatcher::SendSteps() {
     frame->set_step(plan->step);
     for (const PlannedSlice& slice : plan->slices) {
       const GenerationTask& task = tasks_.at(slice.sequence).task;
-      AppendSlice(slice, *scheduler_.Find(slice.sequence), task.sampling, task.penalty_window, frame.get());
+      v1::Slice* added =
+          AppendSlice(slice, *scheduler_.Find(slice.sequence), task.sampling, task.penalty_window, frame.get());
+      if (slice.output == engine::SliceOutput::kSample && task.guide != nullptr) task.guide->Describe(added);
     }
     if (absl::Status sent = link_->Send(std::move(frame)); !sent.ok()) Break(sent);
   }
@@ -348,7 +360,7 @@ void Dispatcher::ExpireWithoutPipeline() {
 void Dispatcher::End(uint64_t id, const absl::Status& status) {
   auto it = tasks_.find(id);
   if (it == tasks_.end()) return;
-  const Task task = std::move(it->second);
+  Task task = std::move(it->second);
   tasks_.erase(it);
   GenerationResult result;
   result.prompt_tokens = static_cast<int32_t>(task.task.prompt.size());

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "coordinator/clock.h"
+#include "coordinator/draw_guide.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/step_codec.h"
 #include "engine/base/mutex.h"
@@ -44,6 +45,8 @@ struct GenerationTask {
   v1::Sampling sampling;
   // How many of the last tokens the penalties see; 0 without penalties.
   int32_t penalty_window = 0;
+  // What else the draws depend on, up to the end of the prompt; null: nothing. The dispatch thread's from Submit on.
+  std::shared_ptr<DrawGuide> guide;
   int32_t max_tokens = 1;
   std::vector<int32_t> stop_ids;
   // What is wanted, as in SequenceSpec. Other than kSample nothing is generated, and of the fields above only the
@@ -192,6 +195,8 @@ class Dispatcher {
   void Handle(NewTask task);
   void Handle(CancelTask cancel);
   void Handle(std::unique_ptr<v1::StepFrame> frame);
+  // What a drawn token must bring along.
+  absl::Status CheckDrawn(const PlannedSlice& slice, const StepOutput& output) const;
   void Deliver(const StepPlan& plan, const std::vector<SliceEvent>& events, const std::vector<StepOutput>& outputs);
   // Of a sequence that does not generate.
   void DeliverOutput(const PlannedSlice& slice, const StepOutput& output, Task* task);

@@ -55,6 +55,11 @@ absl::Status DecodeSample(const v1::StepFrame& frame, const v1::SliceResult& res
     return Lie(frame, "token ", result.token(), " of a vocabulary of ", vocab);
   }
   output->sampled.token = static_cast<int32_t>(result.token());
+  output->has_mirostat_mu = result.has_mirostat_mu();
+  output->sampled.mirostat_mu = result.mirostat_mu();
+  if (!(std::fabs(result.mirostat_mu()) <= engine::kMaxMirostatMu)) {
+    return Lie(frame, "mirostat_mu is ", result.mirostat_mu());
+  }
   output->has_logprob = result.has_logprob();
   output->sampled.logprob = result.logprob();
   if (std::isnan(result.logprob())) return Lie(frame, "the log-probability is not a number");
@@ -121,8 +126,8 @@ absl::Status DecodeResult(const v1::StepFrame& frame, const PlannedSlice& slice,
 
 }  // namespace
 
-void AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1::Sampling& sampling,
-                 int32_t penalty_window, v1::StepFrame* frame) {
+v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1::Sampling& sampling,
+                       int32_t penalty_window, v1::StepFrame* frame) {
   v1::Slice* slice = frame->add_slices();
   slice->set_sequence(planned.sequence);
   slice->set_position(planned.position);
@@ -131,10 +136,11 @@ void AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1
   slice->mutable_tokens()->Add(begin, end);
   slice->mutable_pages()->Add(planned.pages.begin(), planned.pages.end());
   slice->set_output(OutputToProto(planned.output));
-  if (planned.output != engine::SliceOutput::kSample) return;
+  if (planned.output != engine::SliceOutput::kSample) return slice;
   *slice->mutable_sampling() = sampling;
   const int32_t seen = std::min(penalty_window, planned.position + planned.count);
   slice->mutable_recent()->Add(end - seen, end);
+  return slice;
 }
 
 absl::StatusOr<std::vector<StepOutput>> DecodeFrame(const v1::StepFrame& frame, const StepPlan& plan,

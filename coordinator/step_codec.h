@@ -11,14 +11,15 @@
 
 namespace tandem::coordinator {
 
-// Appends `planned` of `sequence` to a frame. `sampling` and `penalty_window` as in GenerationTask.
-void AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1::Sampling& sampling,
-                 int32_t penalty_window, v1::StepFrame* frame);
+// Appends `planned` of `sequence` to a frame and returns it. `sampling` and `penalty_window` as in GenerationTask.
+v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1::Sampling& sampling,
+                       int32_t penalty_window, v1::StepFrame* frame);
 
 // What a step gave for one of its slices.
 struct StepOutput {
   engine::SampledToken sampled;    // kSample
   bool has_logprob = false;        // kSample: log-probabilities came with it
+  bool has_mirostat_mu = false;    // kSample: and mirostat's mu
   std::vector<float> logits;       // kLogits: [tokens of the slice, vocab]
   std::vector<float> state;        // kFirstState, kLastState: [hidden]
   std::vector<int64_t> state_sum;  // kStateSum: [hidden]; see engine::kStateSumBits

@@ -66,7 +66,7 @@ struct Slice {
   std::span<const uint32_t> pages;  // the sequence's pages in order; covers position + tokens.size()
   SliceOutput output = SliceOutput::kNone;
   const SamplingParams* sampling = nullptr;  // kSample on the last stage: not null
-  std::span<const int32_t> recent;           // kSample: what the penalties see, oldest first
+  DrawState draw;                            // kSample: what the draw depends on beside `sampling`
 };
 
 struct Step {

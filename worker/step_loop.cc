@@ -150,6 +150,7 @@ void StepLoop::TakeResults(v1::StepFrame& frame) {
       continue;
     }
     to->set_token(static_cast<uint32_t>(from.sampled.token));
+    if (slice.sampling().mirostat() != 0) to->set_mirostat_mu(from.sampled.mirostat_mu);
     if (!slice.sampling().has_top_logprobs()) continue;
     to->set_logprob(from.sampled.logprob);
     for (const engine::TokenLogprob& top : from.sampled.top) {

@@ -2,8 +2,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <optional>
 #include <random>
+#include <utility>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -15,6 +20,7 @@ namespace {
 
 constexpr int kMaxStopStrings = 16;
 constexpr size_t kMaxStopBytes = 256;
+constexpr int kMaxBannedTexts = 256;
 
 uint64_t RandomSeed() {
   std::random_device device;
@@ -56,6 +62,51 @@ absl::StatusOr<std::vector<int32_t>> PromptTokens(const v1::GenerateRequest& req
       break;
   }
   return absl::InvalidArgumentError("the request has no input: set one of prompt, chat and ids");
+}
+
+// Adds a ban of every token whose text is one of `texts`.
+absl::Status BanTexts(const google::protobuf::RepeatedPtrField<std::string>& texts, const engine::Tokenizer& tokenizer,
+                      v1::Sampling* sampling) {
+  if (texts.empty()) return absl::OkStatus();
+  if (texts.size() > kMaxBannedTexts) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("banned_text has ", texts.size(), " entries, at most ", kMaxBannedTexts, " are allowed"));
+  }
+  absl::flat_hash_map<absl::string_view, bool> found;
+  for (const std::string& text : texts) found.emplace(text, false);
+  for (engine::TokenId id = 0; id < tokenizer.vocab_size(); ++id) {
+    const auto it = found.find(tokenizer.Piece(id));
+    if (it == found.end() || it->first.empty()) continue;
+    it->second = true;
+    v1::LogitBias* ban = sampling->add_logit_bias();
+    ban->set_token(static_cast<uint32_t>(id));
+    ban->set_bias(-std::numeric_limits<float>::infinity());
+  }
+  for (const std::string& text : texts) {
+    if (found[text]) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("banned_text \"", absl::CHexEscape(text),
+                     "\" is not the whole text of any token; ask Tokenize what it consists of"));
+  }
+  return absl::OkStatus();
+}
+
+// Null where the draws depend on nothing but `recent`.
+absl::StatusOr<std::shared_ptr<DrawGuide>> MakeGuide(const v1::GenerateRequest& request,
+                                                     const engine::SamplingParams& params,
+                                                     const std::vector<int32_t>& prompt, const ServedModel& model) {
+  TANDEM_ASSIGN_OR_RETURN(engine::DryParams dry, proto_support::DryFromProto(request.dry()));
+  const bool with_dry = dry.multiplier > 0.0f;
+  if (with_dry && !params.filters.empty() &&
+      std::find(params.filters.begin(), params.filters.end(), engine::Filter::kDry) == params.filters.end()) {
+    return absl::InvalidArgumentError("dry is set, but filters does not name it: add it, or leave the field unset");
+  }
+  if (!with_dry && params.mirostat == 0) return nullptr;
+  auto guide =
+      std::make_shared<DrawGuide>(model.tokenizer(), with_dry ? std::make_optional(std::move(dry)) : std::nullopt,
+                                  params.mirostat != 0 ? std::make_optional(params.mirostat_tau) : std::nullopt);
+  for (const int32_t token : prompt) guide->AppendPrompt(token);
+  return guide;
 }
 
 absl::Status CheckStopStrings(const v1::GenerateRequest& request) {
@@ -114,8 +165,10 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& reques
   if (request.has_max_tokens() && request.max_tokens() == 0) {
     return absl::InvalidArgumentError("max_tokens is 0, must be at least 1");
   }
+  v1::Sampling sampling = request.sampling();
+  TANDEM_RETURN_IF_ERROR(BanTexts(request.banned_text(), model.tokenizer(), &sampling));
   TANDEM_ASSIGN_OR_RETURN(const engine::SamplingParams params,
-                          proto_support::SamplingFromProto(request.sampling(), model.spec().vocab));
+                          proto_support::SamplingFromProto(sampling, model.spec().vocab));
 
   PreparedRequest prepared;
   TANDEM_ASSIGN_OR_RETURN(prepared.task.prompt, PromptTokens(request, model));
@@ -123,7 +176,8 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& reques
   prepared.stop_strings.assign(request.stop().begin(), request.stop().end());
   prepared.seed = request.sampling().has_seed() ? request.sampling().seed() : RandomSeed();
   prepared.at_text_start = request.has_chat();
-  prepared.task.sampling = request.sampling();
+  TANDEM_ASSIGN_OR_RETURN(prepared.task.guide, MakeGuide(request, params, prepared.task.prompt, model));
+  prepared.task.sampling = std::move(sampling);
   prepared.task.sampling.set_seed(prepared.seed);
   prepared.task.penalty_window = params.needs_history() ? params.penalty_window : 0;
   // Unset: the context ends the answer.

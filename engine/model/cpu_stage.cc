@@ -243,7 +243,7 @@ absl::Status CpuStage::FinishRow(const Step& step, const HeadRow& row, std::span
     return absl::OkStatus();
   }
   const Slice& slice = step.slices[row.slice];
-  TANDEM_ASSIGN_OR_RETURN(row.result->sampled, Sample(logits, *slice.sampling, slice.recent,
+  TANDEM_ASSIGN_OR_RETURN(row.result->sampled, Sample(logits, *slice.sampling, slice.draw,
                                                       slice.position + static_cast<int64_t>(slice.tokens.size())));
   return absl::OkStatus();
 }

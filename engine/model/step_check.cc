@@ -104,7 +104,10 @@ absl::Status StepChecker::CheckSampling(int32_t index, const Slice& slice) const
   if (absl::Status status = ValidateSampling(*slice.sampling, spec_.vocab); !status.ok()) {
     return absl::Status(status.code(), absl::StrCat("slice ", index, ": ", status.message()));
   }
-  return CheckIds(index, "recent", slice.recent, spec_.vocab);
+  if (absl::Status status = ValidateDrawState(slice.draw, spec_.vocab); !status.ok()) {
+    return absl::Status(status.code(), absl::StrCat("slice ", index, ": ", status.message()));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status StepChecker::CheckHidden(const Step& step, int64_t tokens) const {

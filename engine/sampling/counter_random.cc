@@ -1,5 +1,5 @@
-// Philox-4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011): the first word of
-// the block whose counter is the position and whose key is the seed.
+// Philox-4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011): the block whose
+// counter is the position and whose key is the seed.
 #include <array>
 #include <cstdint>
 
@@ -16,7 +16,7 @@ constexpr int kRounds = 10;
 
 }  // namespace
 
-uint32_t CounterRandom(uint64_t seed, uint64_t position) {
+std::array<uint32_t, 4> CounterRandom(uint64_t seed, uint64_t position) {
   std::array<uint32_t, 4> counter = {static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0};
   uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
   for (int round = 0; round < kRounds; ++round) {
@@ -27,7 +27,7 @@ uint32_t CounterRandom(uint64_t seed, uint64_t position) {
     key0 += kWeyl0;
     key1 += kWeyl1;
   }
-  return counter[0];
+  return counter;
 }
 
 }  // namespace tandem::engine

@@ -4,25 +4,13 @@
 #include <cmath>
 #include <limits>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/cpu/canonical_math.h"
+#include "engine/sampling/candidates.h"
 
 namespace tandem::engine {
 namespace {
-
-// A token that may be drawn. `weight` is its probability but for a common factor: exp of the distance to the largest
-// logit.
-struct Candidate {
-  int32_t token;
-  float logit;
-  float weight;
-};
-
-bool MoreProbable(const Candidate& a, const Candidate& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
-}
 
 // Errors: kInternal (a NaN or +infinity, or no finite value).
 absl::StatusOr<float> LargestLogit(std::span<const float> logits) {
@@ -39,10 +27,6 @@ absl::StatusOr<float> LargestLogit(std::span<const float> logits) {
                                             " logits is finite: the model's output is broken; check the model file"));
   }
   return largest;
-}
-
-int32_t FirstOf(std::span<const float> logits, float largest) {
-  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
 }
 
 // Log-probabilities of `result->token` and of the `count` most probable tokens.
@@ -63,112 +47,85 @@ void AddLogprobs(std::span<const float> logits, float largest, int32_t count, Sa
   for (auto it = order.begin(); it != end; ++it) result->top.push_back({*it, logprob(*it)});
 }
 
-bool ChangesLogits(const SamplingParams& params, std::span<const int32_t> recent) {
-  return !params.logit_bias.empty() || (params.needs_history() && params.penalty_window > 0 && !recent.empty());
-}
-
-// Logit bias, then the penalties.
-std::vector<float> Adjust(std::span<const float> logits, const SamplingParams& params,
-                          std::span<const int32_t> recent) {
-  std::vector<float> adjusted(logits.begin(), logits.end());
-  const auto known = [&](int32_t token) { return token >= 0 && static_cast<size_t>(token) < adjusted.size(); };
-  for (const auto& [token, bias] : params.logit_bias) {
-    if (known(token)) adjusted[token] += bias;
+// The tokens that the mask, the model and the bias allow, with their biased logits.
+std::vector<Candidate> Allowed(std::span<const float> logits, const SamplingParams& params,
+                               std::span<const uint64_t> allowed) {
+  std::vector<float> biased;
+  if (!params.logit_bias.empty()) {
+    biased.assign(logits.begin(), logits.end());
+    for (const auto& [token, bias] : params.logit_bias) biased[token] += bias;
+    // Huge logits may have left the range of float; they stay the largest.
+    for (float& logit : biased) logit = std::min(logit, std::numeric_limits<float>::max());
+    logits = biased;
   }
-  if (params.needs_history()) {
-    absl::flat_hash_map<int32_t, int32_t> occurrences;
-    const size_t window = std::min(recent.size(), static_cast<size_t>(params.penalty_window));
-    for (const int32_t token : recent.last(window)) {
-      if (known(token)) ++occurrences[token];
-    }
-    for (const auto& [token, count] : occurrences) {
-      float& logit = adjusted[token];
-      logit = logit > 0.0f ? logit / params.repetition_penalty : logit * params.repetition_penalty;
-      logit -= params.presence_penalty + params.frequency_penalty * static_cast<float>(count);
-    }
-  }
-  // Huge logits may have left the range of float; they stay the largest.
-  for (float& logit : adjusted) logit = std::min(logit, std::numeric_limits<float>::max());
-  return adjusted;
-}
-
-double TotalWeight(const std::vector<Candidate>& candidates) {
-  double total = 0.0;
-  for (const Candidate& candidate : candidates) total += static_cast<double>(candidate.weight);
-  return total;
-}
-
-// Keeps the smallest set of most probable tokens whose weights reach `top_p` of the total.
-void KeepTopP(float top_p, std::vector<Candidate>* candidates) {
-  const double target = static_cast<double>(top_p) * TotalWeight(*candidates);
-  // Few tokens reach the target as a rule: sort a short start of the list, and twice as much while it is not enough.
-  constexpr size_t kFirstSort = 64;
-  double sum = 0.0;
-  size_t kept = 0;
-  for (size_t sorted = kFirstSort; kept < candidates->size() && sum < target; sorted *= 2) {
-    const auto begin = candidates->begin() + static_cast<ptrdiff_t>(kept);
-    const size_t limit = std::min(sorted, candidates->size());
-    std::partial_sort(begin, candidates->begin() + static_cast<ptrdiff_t>(limit), candidates->end(), MoreProbable);
-    while (kept < limit && sum < target) sum += static_cast<double>((*candidates)[kept++].weight);
-  }
-  candidates->resize(std::max<size_t>(kept, 1));
-}
-
-// Tokens in ascending order, which fixes how the weights are summed.
-int32_t Draw(std::vector<Candidate>* candidates, uint32_t random) {
-  std::sort(candidates->begin(), candidates->end(),
-            [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
-  constexpr double kTwoToMinus32 = 1.0 / 4294967296.0;
-  const double target = (static_cast<double>(random) + 0.5) * kTwoToMinus32 * TotalWeight(*candidates);
-  double sum = 0.0;
-  int32_t last = candidates->front().token;
-  for (const Candidate& candidate : *candidates) {
-    if (candidate.weight == 0.0f) continue;
-    last = candidate.token;
-    sum += static_cast<double>(candidate.weight);
-    if (sum > target) break;
-  }
-  return last;
-}
-
-int32_t DrawFiltered(std::span<const float> logits, float largest, const SamplingParams& params, uint64_t position) {
   std::vector<Candidate> candidates;
   candidates.reserve(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const float weight = CanonicalExp((logits[i] - largest) / params.temperature);
-    candidates.push_back({static_cast<int32_t>(i), logits[i], weight});
+  const auto add = [&](size_t token) {
+    if (std::isfinite(logits[token])) candidates.push_back({static_cast<int32_t>(token), logits[token], 0.0f});
+  };
+  if (allowed.empty()) {
+    for (size_t token = 0; token < logits.size(); ++token) add(token);
+    return candidates;
   }
-  const size_t top_k = static_cast<size_t>(params.top_k);
-  if (top_k > 0 && top_k < candidates.size()) {
-    std::nth_element(candidates.begin(), candidates.begin() + static_cast<ptrdiff_t>(top_k), candidates.end(),
-                     MoreProbable);
-    candidates.resize(top_k);
+  for (size_t word = 0; word < allowed.size(); ++word) {
+    for (uint64_t bits = allowed[word]; bits != 0; bits &= bits - 1) {
+      add(word * 64 + static_cast<size_t>(__builtin_ctzll(bits)));
+    }
   }
-  if (params.top_p < 1.0f) KeepTopP(params.top_p, &candidates);
-  // The largest weight is exp(0) = 1.
-  if (params.min_p > 0.0f) std::erase_if(candidates, [&](const Candidate& c) { return c.weight < params.min_p; });
-  return Draw(&candidates, CounterRandom(params.seed, position));
+  return candidates;
+}
+
+bool IsPlainGreedy(const SamplingParams& params, const DrawState& state) {
+  return params.temperature == 0.0f && params.logit_bias.empty() && !params.needs_history() && state.dry.empty() &&
+         state.allowed.empty();
+}
+
+// Whether the filter is applied at all.
+bool IsNamed(Filter filter, const SamplingParams& params) {
+  return params.filters.empty() ||
+         std::find(params.filters.begin(), params.filters.end(), filter) != params.filters.end();
+}
+
+void DrawFrom(Candidates* candidates, const SamplingParams& params, const DrawState& state, uint64_t position,
+              int32_t vocab_size, SampledToken* result) {
+  if (params.temperature == 0.0f) {
+    for (const Filter filter : {Filter::kPenalties, Filter::kDry}) {
+      if (IsNamed(filter, params)) candidates->Apply(filter, params, state, 0);
+    }
+    result->token = candidates->MostProbable();
+    return;
+  }
+  const std::array<uint32_t, 4> random = CounterRandom(params.seed, position);
+  if (params.filters.empty()) {
+    for (int i = 0; i < kNumFilters; ++i) candidates->Apply(static_cast<Filter>(i), params, state, random[1]);
+  } else {
+    for (const Filter filter : params.filters) candidates->Apply(filter, params, state, random[1]);
+  }
+  if (params.mirostat != 0) candidates->CutMirostat(params.mirostat, state.mirostat_mu, vocab_size);
+  result->token = candidates->Draw(random[0]);
+  if (params.mirostat == 0) return;
+  const float surprise = static_cast<float>(candidates->SurpriseBits(result->token));
+  result->mirostat_mu = std::clamp(state.mirostat_mu - params.mirostat_eta * (surprise - params.mirostat_tau),
+                                   -kMaxMirostatMu, kMaxMirostatMu);
 }
 
 }  // namespace
 
-absl::StatusOr<SampledToken> Sample(std::span<const float> logits, const SamplingParams& params,
-                                    std::span<const int32_t> recent, uint64_t position) {
-  TANDEM_ASSIGN_OR_RETURN(const float model_largest, LargestLogit(logits));
-  std::vector<float> adjusted;
-  std::span<const float> view = logits;
-  float largest = model_largest;
-  if (ChangesLogits(params, recent)) {
-    adjusted = Adjust(logits, params, recent);
-    view = adjusted;
-    largest = *std::max_element(adjusted.begin(), adjusted.end());
-    if (!std::isfinite(largest)) {
-      return absl::InvalidArgumentError("logit_bias bans every token that the model allows; leave at least one");
-    }
-  }
+absl::StatusOr<SampledToken> Sample(std::span<const float> logits, const SamplingParams& params, const DrawState& state,
+                                    uint64_t position) {
+  TANDEM_ASSIGN_OR_RETURN(const float largest, LargestLogit(logits));
   SampledToken result;
-  result.token = params.temperature == 0.0f ? FirstOf(view, largest) : DrawFiltered(view, largest, params, position);
-  if (params.top_logprobs >= 0) AddLogprobs(logits, model_largest, params.top_logprobs, &result);
+  if (IsPlainGreedy(params, state)) {
+    result.token = static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
+  } else {
+    std::vector<Candidate> items = Allowed(logits, params, state.allowed);
+    if (items.empty()) {
+      return absl::InvalidArgumentError("logit_bias bans every token that may be drawn; leave at least one");
+    }
+    Candidates candidates(std::move(items));
+    DrawFrom(&candidates, params, state, position, static_cast<int32_t>(logits.size()), &result);
+  }
+  if (params.top_logprobs >= 0) AddLogprobs(logits, largest, params.top_logprobs, &result);
   return result;
 }
 

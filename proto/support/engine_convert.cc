@@ -1,5 +1,7 @@
 #include "proto/support/engine_convert.h"
 
+#include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -56,6 +58,66 @@ absl::StatusOr<engine::SliceOutput> OutputFromProto(v1::SliceOutput output) {
   }
 }
 
+// Bit t % 64 of word t / 64 is token t, as engine::DrawState has it. Ids must be in range.
+absl::Status ListToWords(const char* field, const v1::TokenList& list, int32_t vocab, std::vector<uint64_t>* words) {
+  TANDEM_RETURN_IF_ERROR(CheckTokens(field, list.ids(), vocab));
+  for (int i = 0; i < list.ids_size(); ++i) {
+    if (i > 0 && list.ids(i) <= list.ids(i - 1)) {
+      return Bad(field, "[", i, "] is ", list.ids(i), " after ", list.ids(i - 1), "; ids must ascend");
+    }
+    (*words)[list.ids(i) / 64] |= uint64_t{1} << (list.ids(i) % 64);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<uint64_t>> WordsFromProto(const v1::TokenSet& set, int32_t vocab) {
+  const size_t count = static_cast<size_t>(vocab);
+  std::vector<uint64_t> words((count + 63) / 64, 0);
+  switch (set.form_case()) {
+    case v1::TokenSet::kOnly:
+      TANDEM_RETURN_IF_ERROR(ListToWords("allowed.only", set.only(), vocab, &words));
+      return words;
+    case v1::TokenSet::kAllBut:
+      TANDEM_RETURN_IF_ERROR(ListToWords("allowed.all_but", set.all_but(), vocab, &words));
+      for (uint64_t& word : words) word = ~word;
+      if (count % 64 != 0) words.back() &= (uint64_t{1} << (count % 64)) - 1;
+      return words;
+    case v1::TokenSet::kBits: {
+      const std::string& bits = set.bits();
+      if (bits.size() != (count + 7) / 8) {
+        return Bad("allowed.bits has ", bits.size(), " bytes, expected ", (count + 7) / 8, " for ", vocab, " tokens");
+      }
+      std::memcpy(words.data(), bits.data(), bits.size());  // little-endian, as GgufFile requires of the machine
+      return words;
+    }
+    case v1::TokenSet::FORM_NOT_SET:
+      break;
+  }
+  return Bad("allowed is set but has no form");
+}
+
+absl::Status DrawStateFromProto(const v1::Slice& slice, int32_t vocab, StepStorage* storage, engine::DrawState* draw) {
+  TANDEM_RETURN_IF_ERROR(CheckTokens("recent", slice.recent(), vocab));
+  draw->recent = AsInt32(slice.recent());
+  draw->mirostat_mu = slice.mirostat_mu();
+  if (!slice.dry().empty()) {
+    auto& dry = storage->dry.emplace_back();
+    for (const v1::DryPenalty& entry : slice.dry()) {
+      if (entry.token() >= static_cast<uint32_t>(vocab)) {
+        return Bad("dry names token ", entry.token(), ", the vocabulary has ", vocab);
+      }
+      dry.emplace_back(static_cast<int32_t>(entry.token()), entry.penalty());
+    }
+    draw->dry = dry;
+  }
+  if (slice.has_allowed()) {
+    TANDEM_ASSIGN_OR_RETURN(std::vector<uint64_t> words, WordsFromProto(slice.allowed(), vocab));
+    storage->allowed.push_back(std::move(words));
+    draw->allowed = storage->allowed.back();
+  }
+  return engine::ValidateDrawState(*draw, vocab);
+}
+
 absl::StatusOr<engine::Slice> SliceFromProto(const v1::Slice& slice, int32_t vocab, StepStorage* storage) {
   engine::Slice out;
   if (slice.position() > kMaxInt32) return Bad("position is ", slice.position(), ", limit ", kMaxInt32);
@@ -69,8 +131,7 @@ absl::StatusOr<engine::Slice> SliceFromProto(const v1::Slice& slice, int32_t voc
     TANDEM_ASSIGN_OR_RETURN(engine::SamplingParams params, SamplingFromProto(slice.sampling(), vocab));
     storage->sampling.push_back(std::move(params));
     out.sampling = &storage->sampling.back();
-    TANDEM_RETURN_IF_ERROR(CheckTokens("recent", slice.recent(), vocab));
-    out.recent = AsInt32(slice.recent());
+    TANDEM_RETURN_IF_ERROR(DrawStateFromProto(slice, vocab, storage, &out.draw));
   }
   return out;
 }
@@ -94,6 +155,22 @@ absl::StatusOr<engine::SamplingParams> SamplingFromProto(const v1::Sampling& sam
   params.presence_penalty = sampling.presence_penalty();
   params.frequency_penalty = sampling.frequency_penalty();
   if (sampling.has_penalty_window()) params.penalty_window = static_cast<int32_t>(sampling.penalty_window());
+  if (sampling.has_typical_p()) params.typical_p = sampling.typical_p();
+  params.top_n_sigma = sampling.top_n_sigma();
+  params.xtc_probability = sampling.xtc_probability();
+  if (sampling.has_xtc_threshold()) params.xtc_threshold = sampling.xtc_threshold();
+  params.mirostat = static_cast<int32_t>(std::min(sampling.mirostat(), kMaxInt32));
+  if (sampling.has_mirostat_tau()) params.mirostat_tau = sampling.mirostat_tau();
+  if (sampling.has_mirostat_eta()) params.mirostat_eta = sampling.mirostat_eta();
+  if (sampling.filters_size() > engine::kNumFilters) {
+    return Bad("filters has ", sampling.filters_size(), " entries, limit ", engine::kNumFilters);
+  }
+  for (const int filter : sampling.filters()) {
+    if (filter < 1 || filter > engine::kNumFilters) {
+      return Bad("filters has the number ", filter, ", expected 1 to ", engine::kNumFilters);
+    }
+    params.filters.push_back(static_cast<engine::Filter>(filter - 1));
+  }
   params.seed = sampling.seed();
   if (sampling.has_top_logprobs()) params.top_logprobs = static_cast<int32_t>(sampling.top_logprobs());
   params.logit_bias.reserve(sampling.logit_bias_size());
@@ -104,6 +181,19 @@ absl::StatusOr<engine::SamplingParams> SamplingFromProto(const v1::Sampling& sam
     params.logit_bias.emplace_back(static_cast<int32_t>(bias.token()), bias.bias());
   }
   TANDEM_RETURN_IF_ERROR(engine::ValidateSampling(params, vocab_size));
+  return params;
+}
+
+absl::StatusOr<engine::DryParams> DryFromProto(const v1::Dry& dry) {
+  engine::DryParams params;
+  params.multiplier = dry.multiplier();
+  if (dry.has_base()) params.base = dry.base();
+  if (dry.has_allowed_length()) params.allowed_length = static_cast<int32_t>(std::min(dry.allowed_length(), kMaxInt32));
+  if (dry.has_window()) params.window = static_cast<int32_t>(std::min(dry.window(), kMaxInt32));
+  if (dry.no_breakers() || !dry.breakers().empty())
+    params.breakers.assign(dry.breakers().begin(), dry.breakers().end());
+  if (dry.no_breakers() && !dry.breakers().empty()) return Bad("dry.no_breakers is set, but dry.breakers has entries");
+  TANDEM_RETURN_IF_ERROR(engine::ValidateDry(params));
   return params;
 }
 
@@ -129,6 +219,10 @@ absl::StatusOr<engine::Step> StepFromFrame(const v1::StepFrame& frame, const eng
   step.slices.reserve(frame.slices_size());
   storage->sampling.clear();
   storage->sampling.reserve(frame.slices_size());  // slices point into it: it must not move
+  storage->dry.clear();
+  storage->dry.reserve(frame.slices_size());
+  storage->allowed.clear();
+  storage->allowed.reserve(frame.slices_size());
   uint64_t tokens = 0;
   for (int i = 0; i < frame.slices_size(); ++i) {
     absl::StatusOr<engine::Slice> slice = SliceFromProto(frame.slices(i), spec.vocab, storage);

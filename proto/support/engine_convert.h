@@ -3,18 +3,24 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/sampling/dry.h"
 #include "engine/sampling/sampler.h"
 #include "engine/stage.h"
 #include "tandem/v1/cluster.pb.h"
+#include "tandem/v1/generate.pb.h"
 #include "tandem/v1/pipeline.pb.h"
 
 namespace tandem::proto_support {
 
 // Errors: kInvalidArgument as ValidateSampling. An unset seed gives 0.
 absl::StatusOr<engine::SamplingParams> SamplingFromProto(const v1::Sampling& sampling, int32_t vocab_size);
+
+// Errors: kInvalidArgument as ValidateDry.
+absl::StatusOr<engine::DryParams> DryFromProto(const v1::Dry& dry);
 
 // Errors: kInvalidArgument (KV_TYPE_UNSPECIFIED or unknown).
 absl::StatusOr<engine::KvType> KvTypeFromProto(v1::KvType type);
@@ -23,6 +29,8 @@ v1::KvType KvTypeToProto(engine::KvType type);
 // A frame as the engine sees it. Spans point into `frame` and into `storage`, which must outlive the step.
 struct StepStorage {
   std::vector<engine::SamplingParams> sampling;
+  std::vector<std::vector<std::pair<int32_t, float>>> dry;
+  std::vector<std::vector<uint64_t>> allowed;
 };
 // Checks counts and sizes (activations must be tokens * hidden floats, or empty on the first stage); Stage::Run checks
 // the rest. Errors: kInvalidArgument naming slice, field, value and limit.

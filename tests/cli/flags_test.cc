@@ -53,6 +53,33 @@ TEST(GenerationFlagsTest, LogitBiasTakesMinusInfinityAndNamesWhatItDoesNotUnders
   }
 }
 
+TEST(GenerationFlagsTest, FiltersAreNamesInOrder) {
+  GenerationFlags flags;
+  flags.filters = "top_k, min-p,temperature";
+  v1::GenerateRequest request;
+  ASSERT_TRUE(ApplyGenerationFlags(flags, &request).ok());
+  EXPECT_THAT(request.sampling().filters(), ElementsAre(v1::FILTER_TOP_K, v1::FILTER_MIN_P, v1::FILTER_TEMPERATURE));
+  for (const char* text : {"top_z", "top_k,,x", "unspecified"}) {
+    flags.filters = text;
+    const absl::Status status = ApplyGenerationFlags(flags, &request);
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << text;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("is none of penalties"));
+  }
+}
+
+TEST(GenerationFlagsTest, BansAndDryBreakersMayBeRepeated) {
+  GenerationFlags flags;
+  CLI::App app;
+  AddGenerationFlags(app, &flags);
+  app.parse("--ban x --ban ' y' --dry-multiplier 0.8 --dry-breaker '.' --mirostat 2");
+  v1::GenerateRequest request;
+  ASSERT_TRUE(ApplyGenerationFlags(flags, &request).ok());
+  EXPECT_THAT(request.banned_text(), ElementsAre("x", " y"));
+  EXPECT_THAT(request.dry().breakers(), ElementsAre("."));
+  EXPECT_EQ(request.dry().multiplier(), 0.8f);
+  EXPECT_EQ(request.sampling().mirostat(), 2u);
+}
+
 TEST(ClusterTextTest, BytesInTheUnitThatFits) {
   EXPECT_EQ(FormatBytes(512), "512 B");
   EXPECT_EQ(FormatBytes(1536), "1.5 KiB");

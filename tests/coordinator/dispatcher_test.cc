@@ -54,6 +54,15 @@ class Collector : public GenerationListener {
   std::promise<absl::Status> done_;
 };
 
+// Where no token needs a text.
+class NoTokenizer : public engine::Tokenizer {
+ public:
+  std::vector<engine::TokenId> Encode(absl::string_view, const engine::EncodeOptions&) const override { return {}; }
+  std::string Piece(engine::TokenId, bool) const override { return "x"; }
+  bool strips_leading_space() const override { return false; }
+  absl::string_view Spelling(engine::TokenId) const override { return ""; }
+};
+
 GenerationTask Task(std::vector<int32_t> prompt, int32_t max_tokens) {
   GenerationTask task;
   task.prompt = std::move(prompt);
@@ -295,6 +304,58 @@ TEST_F(DispatcherTest, SlicesCarrySamplingAndRecentTokens) {
   EXPECT_THAT(recents[0], ElementsAre(1, 2, 3));
   EXPECT_THAT(recents[1], ElementsAre(1, 2, 3, collector.tokens[0]));
   EXPECT_THAT(recents[2], ElementsAre(2, 3, collector.tokens[0], collector.tokens[1]));
+}
+
+TEST_F(DispatcherTest, MirostatsMuComesBackAndGoesOutWithTheNextDraw) {
+  std::vector<float> sent;
+  Attach(1, [&](const v1::StepFrame& request, v1::StepFrame* result) {
+    sent.push_back(request.slices(0).mirostat_mu());
+    result->mutable_results(0)->set_mirostat_mu(static_cast<float>(sent.size()));
+  });
+  GenerationTask task = Task({1, 2, 3}, 3);
+  task.sampling.set_mirostat(2);
+  const NoTokenizer tokenizer;
+  task.guide = std::make_shared<DrawGuide>(tokenizer, std::nullopt, 4.0f);
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+  EXPECT_TRUE(collector.Wait().ok());
+  dispatcher_->Stop();
+  pipelines_.clear();
+  EXPECT_THAT(sent, ElementsAre(8.0f, 1.0f, 2.0f)) << "twice tau at first";
+}
+
+TEST_F(DispatcherTest, MissingOrWildMuBreaksThePipeline) {
+  GenerationTask task = Task({1, 2}, 5);
+  task.sampling.set_mirostat(2);
+  Collector collector;
+  Attach(1);
+  ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+  EXPECT_THAT(std::string(NextBroken().second.message()), HasSubstr("left out mirostat_mu"));
+  Attach(2, [](auto&, v1::StepFrame* result) { result->mutable_results(0)->set_mirostat_mu(1e9f); });
+  EXPECT_THAT(std::string(NextBroken().second.message()), HasSubstr("mirostat_mu is 1e+09"));
+}
+
+TEST_F(DispatcherTest, DryPenaltiesFollowTheTokens) {
+  std::vector<v1::Slice> sent;
+  Attach(1, [&](const v1::StepFrame& request, v1::StepFrame* result) {
+    sent.push_back(request.slices(0));
+    result->mutable_results(0)->set_token(sent.size() == 1 ? 5 : 6);
+  });
+  GenerationTask task = Task({5, 6, 9, 4}, 3);
+  const NoTokenizer tokenizer;
+  task.guide = std::make_shared<DrawGuide>(tokenizer, engine::DryParams{.multiplier = 1.0f}, std::nullopt);
+  for (const int32_t token : task.prompt) task.guide->AppendPrompt(token);
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+  EXPECT_TRUE(collector.Wait().ok());
+  dispatcher_->Stop();
+  pipelines_.clear();
+  ASSERT_EQ(sent.size(), 3u);
+  EXPECT_EQ(sent[0].dry_size(), 0);
+  EXPECT_EQ(sent[1].dry_size(), 0) << "one token is no repetition";
+  ASSERT_EQ(sent[2].dry_size(), 1) << "5 6 came before, and 9 followed";
+  EXPECT_EQ(sent[2].dry(0).token(), 9u);
+  EXPECT_EQ(sent[2].dry(0).penalty(), 1.0f);
 }
 
 TEST_F(DispatcherTest, WrongStepBreaksThePipeline) {

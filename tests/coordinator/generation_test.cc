@@ -166,6 +166,38 @@ TEST_F(PrepareRequestTest, SamplingOutOfRange) {
   request_.mutable_sampling()->set_temperature(-1);
   ExpectInvalid("temperature");
 }
+TEST_F(PrepareRequestTest, BannedTextBecomesABanOfEveryTokenThatIsIt) {
+  request_.add_banned_text("a");
+  const auto prepared = PrepareRequest(request_, *model_);
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  const v1::Sampling& sampling = prepared->task.sampling;
+  ASSERT_GE(sampling.logit_bias_size(), 1);
+  for (const v1::LogitBias& ban : sampling.logit_bias()) {
+    EXPECT_EQ(model_->tokenizer().Piece(static_cast<int32_t>(ban.token())), "a");
+    EXPECT_EQ(ban.bias(), -std::numeric_limits<float>::infinity());
+  }
+}
+TEST_F(PrepareRequestTest, BannedTextThatIsNoToken) {
+  request_.add_banned_text("no one token\n");
+  ExpectInvalid("banned_text \"no one token\\n\" is not the whole text of any token");
+  request_.set_banned_text(0, "");
+  ExpectInvalid("banned_text");
+  for (int i = 0; i < 256; ++i) request_.add_banned_text("a");
+  ExpectInvalid("banned_text has 257 entries");
+}
+TEST_F(PrepareRequestTest, AGuideComesWithDryAndMirostatOnly) {
+  EXPECT_EQ(PrepareRequest(request_, *model_)->task.guide, nullptr);
+  request_.mutable_sampling()->set_temperature(1);
+  request_.mutable_sampling()->set_mirostat(1);
+  EXPECT_NE(PrepareRequest(request_, *model_)->task.guide, nullptr);
+  request_.mutable_sampling()->clear_mirostat();
+  request_.mutable_dry()->set_multiplier(1);
+  EXPECT_NE(PrepareRequest(request_, *model_)->task.guide, nullptr);
+  request_.mutable_sampling()->add_filters(v1::FILTER_TEMPERATURE);
+  ExpectInvalid("dry is set, but filters does not name it");
+  request_.mutable_dry()->set_base(9);
+  ExpectInvalid("dry.base");
+}
 
 // A generation as a client sees it.
 class GeneratorTest : public ::testing::Test {

@@ -7,6 +7,8 @@
 #include <functional>
 #include <limits>
 
+#include "absl/strings/ascii.h"
+
 namespace tandem::proto_support {
 namespace {
 
@@ -47,6 +49,14 @@ TEST(SamplingFromProtoTest, EveryFieldArrives) {
   sampling.set_penalty_window(0);
   sampling.set_seed(~uint64_t{0});
   sampling.set_top_logprobs(0);
+  sampling.set_typical_p(0.8f);
+  sampling.set_top_n_sigma(1.5f);
+  sampling.set_xtc_probability(0.25f);
+  sampling.set_xtc_threshold(0.2f);
+  sampling.set_mirostat(2);
+  sampling.set_mirostat_tau(4.0f);
+  sampling.set_mirostat_eta(0.3f);
+  for (int filter = 1; filter <= engine::kNumFilters; ++filter) sampling.add_filters(static_cast<v1::Filter>(filter));
   v1::LogitBias* bias = sampling.add_logit_bias();
   bias->set_token(99);
   bias->set_bias(-kInfinity);
@@ -62,6 +72,19 @@ TEST(SamplingFromProtoTest, EveryFieldArrives) {
   EXPECT_EQ(params->penalty_window, 0);
   EXPECT_EQ(params->seed, ~uint64_t{0});
   EXPECT_EQ(params->top_logprobs, 0);
+  EXPECT_EQ(params->typical_p, 0.8f);
+  EXPECT_EQ(params->top_n_sigma, 1.5f);
+  EXPECT_EQ(params->xtc_probability, 0.25f);
+  EXPECT_EQ(params->xtc_threshold, 0.2f);
+  EXPECT_EQ(params->mirostat, 2);
+  EXPECT_EQ(params->mirostat_tau, 4.0f);
+  EXPECT_EQ(params->mirostat_eta, 0.3f);
+  ASSERT_EQ(params->filters.size(), size_t{engine::kNumFilters});
+  for (int i = 0; i < engine::kNumFilters; ++i) {
+    // The wire's names are the engine's.
+    EXPECT_EQ("FILTER_" + absl::AsciiStrToUpper(engine::FilterName(params->filters[i])),
+              v1::Filter_Name(static_cast<v1::Filter>(i + 1)));
+  }
   EXPECT_THAT(params->logit_bias, ElementsAre(std::pair<int32_t, float>(99, -kInfinity)));
 }
 
@@ -91,6 +114,19 @@ TEST(SamplingFromProtoTest, BadFieldReturnsInvalidArgumentNamingIt) {
       {"penalty_window", [](auto& s) { s.set_penalty_window(0xffffffffu); }},
       {"top_logprobs", [](auto& s) { s.set_top_logprobs(65); }},
       {"top_logprobs", [](auto& s) { s.set_top_logprobs(0xffffffffu); }},
+      {"typical_p", [](auto& s) { s.set_typical_p(0.0f); }},
+      {"top_n_sigma", [](auto& s) { s.set_top_n_sigma(std::nanf("")); }},
+      {"xtc_probability", [](auto& s) { s.set_xtc_probability(2.0f); }},
+      {"xtc_threshold", [](auto& s) { s.set_xtc_threshold(0.7f); }},
+      {"mirostat", [](auto& s) { s.set_mirostat(0xffffffffu); }},
+      {"mirostat_tau", [](auto& s) { s.set_mirostat_tau(0.0f); }},
+      {"mirostat_eta", [](auto& s) { s.set_mirostat_eta(-1.0f); }},
+      {"filters", [](auto& s) { s.add_filters(v1::FILTER_UNSPECIFIED); }},
+      {"filters", [](auto& s) { s.add_filters(static_cast<v1::Filter>(10)); }},
+      {"filters",
+       [](auto& s) {
+         for (int i = 0; i < 10; ++i) s.add_filters(v1::FILTER_DRY);
+       }},
       {"logit_bias", bias(kVocab, 1.0f)},
       {"logit_bias", bias(0xffffffffu, 1.0f)},
       {"logit_bias", bias(1, std::nanf(""))},
@@ -103,6 +139,32 @@ TEST(SamplingFromProtoTest, BadFieldReturnsInvalidArgumentNamingIt) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << c.field;
     EXPECT_THAT(std::string(status.message()), HasSubstr(c.field));
   }
+}
+
+TEST(DryFromProtoTest, DefaultsFieldsAndErrors) {
+  const auto unset = DryFromProto(v1::Dry());
+  ASSERT_TRUE(unset.ok());
+  EXPECT_EQ(unset->multiplier, 0.0f);
+  EXPECT_EQ(unset->breakers.size(), 4u);
+  v1::Dry dry;
+  dry.set_multiplier(0.8f);
+  dry.set_base(2.0f);
+  dry.set_allowed_length(5);
+  dry.set_window(77);
+  dry.add_breakers("x");
+  const auto set = DryFromProto(dry);
+  ASSERT_TRUE(set.ok());
+  EXPECT_EQ(set->multiplier, 0.8f);
+  EXPECT_EQ(set->base, 2.0f);
+  EXPECT_EQ(set->allowed_length, 5);
+  EXPECT_EQ(set->window, 77);
+  EXPECT_THAT(set->breakers, ElementsAre("x"));
+  dry.set_no_breakers(true);
+  EXPECT_THAT(std::string(DryFromProto(dry).status().message()), HasSubstr("no_breakers"));
+  dry.clear_breakers();
+  EXPECT_TRUE(DryFromProto(dry)->breakers.empty());
+  dry.set_window(0xffffffffu);
+  EXPECT_THAT(std::string(DryFromProto(dry).status().message()), HasSubstr("dry.window"));
 }
 
 TEST(KvTypeTest, ConvertsBothWaysAndRefusesTheRest) {
@@ -152,7 +214,7 @@ TEST(StepFromFrameTest, FirstStageGetsTokens) {
   EXPECT_EQ(step->slices[1].output, engine::SliceOutput::kSample);
   ASSERT_NE(step->slices[1].sampling, nullptr);
   EXPECT_EQ(step->slices[1].sampling->top_k, 7);
-  EXPECT_THAT(step->slices[1].recent, ElementsAre(98));
+  EXPECT_THAT(step->slices[1].draw.recent, ElementsAre(98));
   EXPECT_TRUE(step->hidden.empty());
 }
 
@@ -163,6 +225,34 @@ TEST(StepFromFrameTest, LaterStageGetsActivations) {
   ASSERT_TRUE(step.ok()) << step.status();
   ASSERT_EQ(step->hidden.size(), 16u);
   for (size_t i = 0; i < 16; ++i) EXPECT_EQ(step->hidden[i], static_cast<float>(i));
+}
+
+TEST(StepFromFrameTest, DrawStateArrivesInEachFormOfTheSet) {
+  v1::StepFrame frame = GoodFrame(true);
+  v1::Slice& slice = *frame.mutable_slices(1);
+  slice.set_mirostat_mu(9.5f);
+  v1::DryPenalty* penalty = slice.add_dry();
+  penalty->set_token(7);
+  penalty->set_penalty(1.5f);
+  const auto words = [&frame]() -> std::vector<uint64_t> {
+    StepStorage storage;
+    const auto step = StepFromFrame(frame, Spec(), true, &storage);
+    EXPECT_TRUE(step.ok()) << step.status();
+    if (!step.ok()) return {};
+    EXPECT_EQ(step->slices[1].draw.mirostat_mu, 9.5f);
+    EXPECT_THAT(step->slices[1].draw.dry, ElementsAre(std::pair<int32_t, float>(7, 1.5f)));
+    return {step->slices[1].draw.allowed.begin(), step->slices[1].draw.allowed.end()};
+  };
+  EXPECT_TRUE(words().empty()) << "no set: all";
+  slice.mutable_allowed()->mutable_only()->add_ids(1);
+  slice.mutable_allowed()->mutable_only()->add_ids(99);
+  EXPECT_THAT(words(), ElementsAre(uint64_t{2}, uint64_t{1} << 35));
+  slice.mutable_allowed()->mutable_all_but()->add_ids(0);
+  EXPECT_THAT(words(), ElementsAre(~uint64_t{1}, (uint64_t{1} << 36) - 1));
+  std::string bits(13, '\0');
+  bits[12] = 8;
+  slice.mutable_allowed()->set_bits(bits);
+  EXPECT_THAT(words(), ElementsAre(uint64_t{0}, uint64_t{1} << 35));
 }
 
 TEST(StepFromFrameTest, StorageIsReusedFromStepToStep) {
@@ -188,6 +278,22 @@ TEST(StepFromFrameTest, BadFrameReturnsInvalidArgumentNamingTheField) {
       {"slice 0: output is 9", true, [](auto& f) { f.mutable_slices(0)->set_output(static_cast<v1::SliceOutput>(9)); }},
       {"slice 1: temperature", true, [](auto& f) { f.mutable_slices(1)->mutable_sampling()->set_temperature(-1); }},
       {"slice 1: recent[0] is 100", true, [](auto& f) { f.mutable_slices(1)->set_recent(0, kVocab); }},
+      {"slice 1: mirostat_mu", true, [](auto& f) { f.mutable_slices(1)->set_mirostat_mu(kInfinity); }},
+      {"slice 1: dry names token 100", true, [](auto& f) { f.mutable_slices(1)->add_dry()->set_token(kVocab); }},
+      {"slice 1: dry[0]", true, [](auto& f) { f.mutable_slices(1)->add_dry()->set_penalty(-1); }},
+      {"slice 1: allowed is set", true, [](auto& f) { f.mutable_slices(1)->mutable_allowed(); }},
+      {"slice 1: allowed.only[0] is 100", true,
+       [](auto& f) { f.mutable_slices(1)->mutable_allowed()->mutable_only()->add_ids(kVocab); }},
+      {"slice 1: allowed has no token", true, [](auto& f) { f.mutable_slices(1)->mutable_allowed()->mutable_only(); }},
+      {"slice 1: allowed.all_but[1] is 3 after 3", true,
+       [](auto& f) {
+         f.mutable_slices(1)->mutable_allowed()->mutable_all_but()->add_ids(3);
+         f.mutable_slices(1)->mutable_allowed()->mutable_all_but()->add_ids(3);
+       }},
+      {"slice 1: allowed.bits has 12 bytes, expected 13", true,
+       [](auto& f) { f.mutable_slices(1)->mutable_allowed()->set_bits(std::string(12, 'x')); }},
+      {"slice 1: allowed has tokens beyond", true,
+       [](auto& f) { f.mutable_slices(1)->mutable_allowed()->set_bits(std::string(13, 'x')); }},
       {"activations has 1 bytes, the first stage takes none", true, [](auto& f) { f.set_activations("x"); }},
       {"activation_type is 0", false, [](auto& f) { f.clear_activation_type(); }},
       {"activations has 0 bytes, expected 64", false, [](auto& f) { f.clear_activations(); }},

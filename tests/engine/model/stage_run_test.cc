@@ -153,7 +153,7 @@ TEST_F(StageRunTest, BadSamplingIsRefusedByTheLastStage) {
   const std::vector<int32_t> recent = {1, 320};
   ExpectSliceRefused(1, "sampling is missing", [](Slice& s) { s.sampling = nullptr; });
   ExpectSliceRefused(1, "slice 0: top_p", [&](Slice& s) { s.sampling = &bad; });
-  ExpectSliceRefused(1, "recent[1] is token 320", [&](Slice& s) { s.recent = recent; });
+  ExpectSliceRefused(1, "recent[1] is token 320", [&](Slice& s) { s.draw.recent = recent; });
   Step step;  // the first stage does not sample, so it asks for nothing
   step.slices.push_back(Good());
   step.slices[0].sampling = nullptr;

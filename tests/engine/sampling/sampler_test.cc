@@ -6,8 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <set>
+
+#include "tests/engine/sampling/draws.h"
 
 namespace tandem::engine {
 namespace {
@@ -17,55 +18,14 @@ using ::testing::HasSubstr;
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-int32_t Token(const std::vector<float>& logits, const SamplingParams& params, const std::vector<int32_t>& recent = {},
-              uint64_t position = 0) {
-  const auto result = Sample(logits, params, recent, position);
-  EXPECT_TRUE(result.ok()) << result.status();
-  return result.ok() ? result->token : -1;
-}
-
-// Share of each token among the draws at positions 0..draws-1.
-std::map<int32_t, double> Shares(const std::vector<float>& logits, const SamplingParams& params, int draws,
-                                 const std::vector<int32_t>& recent = {}) {
-  std::map<int32_t, double> shares;
-  for (int position = 0; position < draws; ++position) {
-    shares[Token(logits, params, recent, static_cast<uint64_t>(position))] += 1.0 / draws;
-  }
-  return shares;
-}
-
-std::set<int32_t> Support(const std::vector<float>& logits, const SamplingParams& params, int draws = 2000) {
-  std::set<int32_t> tokens;
-  for (const auto& [token, share] : Shares(logits, params, draws)) tokens.insert(token);
-  return tokens;
-}
-
-// Logits whose softmax is `probabilities`.
-std::vector<float> LogitsOf(const std::vector<double>& probabilities) {
-  std::vector<float> logits;
-  for (const double p : probabilities) logits.push_back(static_cast<float>(std::log(p)));
-  return logits;
-}
-
-// Chi-square statistic of `draws` draws against `expected` probabilities.
-double ChiSquare(const std::map<int32_t, double>& shares, const std::vector<double>& expected, int draws) {
-  double sum = 0.0;
-  for (size_t token = 0; token < expected.size(); ++token) {
-    const auto it = shares.find(static_cast<int32_t>(token));
-    const double share = it == shares.end() ? 0.0 : it->second;
-    sum += draws * (share - expected[token]) * (share - expected[token]) / expected[token];
-  }
-  return sum;
-}
-
 TEST(CounterRandomTest, KnownAnswersOfPhilox) {
   // The first is the all-zero vector of the paper's own tests; the second was computed in Python from the definition.
-  EXPECT_EQ(CounterRandom(0, 0), 0x6627e8d5u);
-  EXPECT_EQ(CounterRandom(0x0123456789abcdefu, 0xfedcba9876543210u), 0x2c03a599u);
+  EXPECT_EQ(CounterRandom(0, 0)[0], 0x6627e8d5u);
+  EXPECT_EQ(CounterRandom(0x0123456789abcdefu, 0xfedcba9876543210u)[0], 0x2c03a599u);
 }
 
 TEST(CounterRandomTest, EveryBitOfSeedAndPositionCounts) {
-  std::set<uint32_t> seen = {CounterRandom(0, 0)};
+  std::set<std::array<uint32_t, 4>> seen = {CounterRandom(0, 0)};
   for (int bit = 0; bit < 64; ++bit) {
     seen.insert(CounterRandom(uint64_t{1} << bit, 0));
     seen.insert(CounterRandom(0, uint64_t{1} << bit));
@@ -295,7 +255,17 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"logit_bias", {.logit_bias = {{1, kNan}}}}, BadField{"logit_bias", {.logit_bias = {{1, kInf}}}},
         BadField{"logit_bias", {.logit_bias = {{1, -2e6f}}}},
         BadField{"logit_bias", {.logit_bias = std::vector<std::pair<int32_t, float>>(4097)}},
-        BadField{"top_logprobs", {.top_logprobs = -2}}, BadField{"top_logprobs", {.top_logprobs = 257}}));
+        BadField{"typical_p", {.typical_p = 0.0f}}, BadField{"typical_p", {.typical_p = kNan}},
+        BadField{"top_n_sigma", {.top_n_sigma = -1.0f}}, BadField{"top_n_sigma", {.top_n_sigma = kInf}},
+        BadField{"xtc_probability", {.xtc_probability = 1.1f}}, BadField{"xtc_threshold", {.xtc_threshold = 0.0f}},
+        BadField{"xtc_threshold", {.xtc_threshold = 0.6f}}, BadField{"mirostat", {.mirostat = 3}},
+        BadField{"temperature 0", {.mirostat = 2}}, BadField{"mirostat_tau", {.mirostat_tau = 0.0f}},
+        BadField{"mirostat_tau", {.mirostat_tau = 20.5f}}, BadField{"mirostat_eta", {.mirostat_eta = kNan}},
+        BadField{"top_k twice", {.filters = {Filter::kTopK, Filter::kTopK}}},
+        BadField{"top_k is set", {.top_k = 5, .filters = {Filter::kTopP}}},
+        BadField{"temperature is set", {.temperature = 0.5f, .filters = {Filter::kTopP}}},
+        BadField{"number 9", {.filters = {static_cast<Filter>(9)}}}, BadField{"top_logprobs", {.top_logprobs = -2}},
+        BadField{"top_logprobs", {.top_logprobs = 257}}));
 
 TEST(ValidateSamplingTest, ABiasThatBansEveryTokenIsRefused) {
   SamplingParams params;
