@@ -15,6 +15,8 @@ const char* ReasonText(v1::FinishReason reason) {
       return "token limit";
     case v1::FINISH_REASON_CONTEXT:
       return "context full";
+    case v1::FINISH_REASON_CONSTRAINT:
+      return "the grammar allows nothing more";
     default:
       return "unknown reason";
   }

@@ -33,6 +33,8 @@ absl::Status CheckTexts(const v1::GenerateRequest& request) {
   for (const std::string& stop : request.stop()) TANDEM_RETURN_IF_ERROR(CheckUtf8("stop string", stop));
   for (const std::string& text : request.banned_text()) TANDEM_RETURN_IF_ERROR(CheckUtf8("banned text", text));
   for (const std::string& text : request.dry().breakers()) TANDEM_RETURN_IF_ERROR(CheckUtf8("DRY breaker", text));
+  TANDEM_RETURN_IF_ERROR(CheckUtf8("grammar", request.grammar()));
+  TANDEM_RETURN_IF_ERROR(CheckUtf8("schema", request.json_schema()));
   return absl::OkStatus();
 }
 

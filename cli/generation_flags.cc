@@ -1,7 +1,12 @@
 #include "cli/generation_flags.h"
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <system_error>
 #include <utility>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -101,11 +106,27 @@ void ApplyDry(const GenerationFlags& flags, v1::GenerateRequest* request) {
   for (const std::string& breaker : flags.dry_breakers) dry.add_breakers(breaker);
 }
 
+// The contents of the file of that name, if there is one, else the argument itself.
+absl::StatusOr<std::string> FileOrText(const char* flag, const std::string& argument) {
+  std::error_code ignored;
+  if (argument.find('\n') != std::string::npos || !std::filesystem::is_regular_file(argument, ignored)) return argument;
+  std::ifstream file(argument, std::ios::binary);
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  if (!file.good() && !file.eof()) return absl::InternalError(absl::StrCat(flag, ": cannot read ", argument));
+  return text;
+}
+
 }  // namespace
 
 void AddGenerationFlags(CLI::App& command, GenerationFlags* flags) {
   AddFilterFlags(command, flags);
   AddPenaltyFlags(command, flags);
+  CLI::Option* grammar = command.add_option("--grammar", flags->grammar,
+                                            "Answer with a text that this grammar (GBNF; a file or its text) matches");
+  command
+      .add_option("--json-schema", flags->json_schema,
+                  "Answer with a JSON document that this schema (a file or its text) accepts; {} takes any")
+      ->excludes(grammar);
   command.add_option("--max-tokens", flags->max_tokens,
                      "Generate at most this many tokens; default: until the context is full");
   command.add_option("--stop", flags->stop, "End before this text; may be repeated")->allow_extra_args(false);
@@ -134,6 +155,12 @@ absl::Status ApplyGenerationFlags(const GenerationFlags& flags, v1::GenerateRequ
   TANDEM_RETURN_IF_ERROR(ApplyLogitBias(flags.logit_bias, &sampling));
   ApplyDry(flags, request);
   for (const std::string& text : flags.bans) request->add_banned_text(text);
+  if (!flags.grammar.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(*request->mutable_grammar(), FileOrText("--grammar", flags.grammar));
+  }
+  if (!flags.json_schema.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(*request->mutable_json_schema(), FileOrText("--json-schema", flags.json_schema));
+  }
   if (flags.max_tokens) request->set_max_tokens(*flags.max_tokens);
   for (const std::string& stop : flags.stop) request->add_stop(stop);
   request->set_ignore_end_of_turn(flags.ignore_end_of_turn);

@@ -38,12 +38,14 @@ struct GenerationFlags {
   uint32_t penalty_window = 64;
   std::optional<uint64_t> seed;
   std::vector<std::string> logit_bias;  // "ID=BIAS"
+  std::string grammar, json_schema;     // a file, or the text itself
   std::optional<uint32_t> max_tokens;
   std::vector<std::string> stop;
   bool ignore_end_of_turn = false;
 };
 void AddGenerationFlags(CLI::App& command, GenerationFlags* flags);
-// Fills sampling, dry, banned_text, max_tokens, stop and ignore_end_of_turn of `request`. Errors: kInvalidArgument (a
+// Fills sampling, dry, banned_text, grammar or json_schema, max_tokens, stop and ignore_end_of_turn of `request`.
+// Errors: kInvalidArgument (a
 // --logit-bias that is not ID=BIAS, a name in --filters that is none).
 absl::Status ApplyGenerationFlags(const GenerationFlags& flags, v1::GenerateRequest* request);
 

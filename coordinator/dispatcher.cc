@@ -15,6 +15,13 @@ constexpr std::chrono::milliseconds kExpiryInterval{200};
 // Logits of a step must fit a message (proto_support::kMaxMessageBytes) with room to spare.
 constexpr int64_t kMaxLogitBytes = int64_t{32} << 20;
 
+// A text that is whole ends well, even where a limit was reached with its last token.
+bool EndsByGuide(const DrawGuide& guide, FinishReason* finish) {
+  if (guide.outlook() == DrawGuide::Outlook::kOpen) return false;
+  *finish = guide.outlook() == DrawGuide::Outlook::kWhole ? FinishReason::kStop : FinishReason::kConstraint;
+  return true;
+}
+
 absl::Status StoppedError() { return absl::UnavailableError("the coordinator is stopping"); }
 
 }  // namespace
@@ -236,6 +243,10 @@ absl::Status Dispatcher::CheckDrawn(const PlannedSlice& slice, const StepOutput&
   if (sampling.has_top_logprobs() && !output.has_logprob) {
     return absl::InternalError("the last stage left out the log-probabilities that were asked for");
   }
+  if (it->second.task.guide != nullptr && !it->second.task.guide->Allows(output.sampled.token)) {
+    return absl::InternalError(
+        absl::StrCat("the last stage drew token ", output.sampled.token, ", which was not allowed"));
+  }
   if (sampling.mirostat() != 0 && !output.has_mirostat_mu) {
     return absl::InternalError("the last stage left out mirostat_mu");
   }
@@ -250,16 +261,23 @@ void Dispatcher::Deliver(const StepPlan& plan, const std::vector<SliceEvent>& ev
     if (it == tasks_.end() || sequence == nullptr) continue;
     const StepOutput& output = outputs[event.slice];
     bool go_on = true;
+    FinishReason finish = FinishReason::kStop;  // if it does not go on
     if (it->second.task.output != engine::SliceOutput::kSample) {
       DeliverOutput(plan.slices[event.slice], output, &it->second);
     } else {
       if (options_.observer != nullptr && sequence->generated_tokens() == 1) {
         options_.observer->OnFirstToken(SecondsBetween(sequence->arrival, sequence->first_token));
       }
-      if (it->second.task.guide != nullptr) it->second.task.guide->Append(output.sampled);
       go_on = it->second.listener->OnToken(output.sampled);
+      if (go_on && it->second.task.guide != nullptr) {
+        if (absl::Status status = it->second.task.guide->Append(output.sampled); !status.ok()) {
+          End(event.sequence, status);
+          continue;
+        }
+        go_on = !EndsByGuide(*it->second.task.guide, &finish);
+      }
     }
-    if (!go_on) scheduler_.Finish(event.sequence, FinishReason::kStop);
+    if (!go_on) scheduler_.Finish(event.sequence, finish);
     if (!go_on || event.finish != FinishReason::kNone) End(event.sequence, absl::OkStatus());
   }
 }

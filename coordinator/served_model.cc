@@ -39,6 +39,7 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Open(const std::string
   }
   auto fingerprint = model->file_->Fingerprint();
   if (!fingerprint.ok()) return InFile(path, fingerprint.status());
+  model->grammars_ = std::make_unique<GrammarCache>(*model->tokenizer_);
   model->fingerprint_ = *std::move(fingerprint);
 
   auto source = model->file_->GetString("tokenizer.chat_template");

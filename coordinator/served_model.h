@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/grammar_cache.h"
 #include "engine/chat/chat_template.h"
 #include "engine/gguf/gguf_file.h"
 #include "engine/model/model_spec.h"
@@ -14,7 +15,7 @@
 
 namespace tandem::coordinator {
 
-// Immutable, hence thread-safe.
+// Immutable but for the cache of grammars, which has a lock; hence thread-safe.
 class ServedModel {
  public:
   // Errors: those of GgufFile::Open, ReadModelSpec and Tokenizer::Create, each with `path` in front. A chat template
@@ -29,6 +30,8 @@ class ServedModel {
   // Null if the file has none, or one that does not parse; chat_status() tells which.
   const engine::ChatTemplate* chat_template() const { return chat_template_.get(); }
   const absl::Status& chat_status() const { return chat_status_; }
+  // Of this model's vocabulary; thread-safe like the rest.
+  GrammarCache& grammars() const { return *grammars_; }
 
  private:
   ServedModel() = default;
@@ -40,6 +43,7 @@ class ServedModel {
   std::unique_ptr<engine::Tokenizer> tokenizer_;
   std::unique_ptr<engine::ChatTemplate> chat_template_;
   absl::Status chat_status_;
+  std::unique_ptr<GrammarCache> grammars_;
 };
 
 }  // namespace tandem::coordinator

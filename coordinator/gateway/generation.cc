@@ -19,6 +19,8 @@ v1::FinishReason ReasonToProto(FinishReason reason) {
       return v1::FINISH_REASON_LENGTH;
     case FinishReason::kContext:
       return v1::FINISH_REASON_CONTEXT;
+    case FinishReason::kConstraint:
+      return v1::FINISH_REASON_CONSTRAINT;
     case FinishReason::kNone:
     case FinishReason::kComplete:
       break;

@@ -1,6 +1,7 @@
 #include "coordinator/gateway/generation_request.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -91,6 +92,20 @@ absl::Status BanTexts(const google::protobuf::RepeatedPtrField<std::string>& tex
   return absl::OkStatus();
 }
 
+// Where the answer begins in the grammar or schema of the request; nullopt if it has none.
+absl::StatusOr<std::optional<engine::grammar::Matcher>> MakeMatcher(const v1::GenerateRequest& request,
+                                                                    const ServedModel& model) {
+  if (request.constraint_case() == v1::GenerateRequest::CONSTRAINT_NOT_SET) return std::nullopt;
+  const bool gbnf = request.has_grammar();
+  TANDEM_ASSIGN_OR_RETURN(auto grammar,
+                          model.grammars().Get(gbnf ? GrammarNotation::kGbnf : GrammarNotation::kJsonSchema,
+                                               gbnf ? request.grammar() : request.json_schema()));
+  const bool strips_space = request.has_chat() && model.tokenizer().strips_leading_space();
+  TANDEM_ASSIGN_OR_RETURN(engine::grammar::Matcher matcher,
+                          engine::grammar::Matcher::Create(std::move(grammar), strips_space));
+  return std::make_optional(std::move(matcher));
+}
+
 // Null where the draws depend on nothing but `recent`.
 absl::StatusOr<std::shared_ptr<DrawGuide>> MakeGuide(const v1::GenerateRequest& request,
                                                      const engine::SamplingParams& params,
@@ -101,12 +116,18 @@ absl::StatusOr<std::shared_ptr<DrawGuide>> MakeGuide(const v1::GenerateRequest& 
       std::find(params.filters.begin(), params.filters.end(), engine::Filter::kDry) == params.filters.end()) {
     return absl::InvalidArgumentError("dry is set, but filters does not name it: add it, or leave the field unset");
   }
-  if (!with_dry && params.mirostat == 0) return nullptr;
-  auto guide =
-      std::make_shared<DrawGuide>(model.tokenizer(), with_dry ? std::make_optional(std::move(dry)) : std::nullopt,
-                                  params.mirostat != 0 ? std::make_optional(params.mirostat_tau) : std::nullopt);
-  for (const int32_t token : prompt) guide->AppendPrompt(token);
-  return guide;
+  DrawGuide::Options options;
+  if (with_dry) options.dry = std::move(dry);
+  if (params.mirostat != 0) options.mirostat_tau = params.mirostat_tau;
+  TANDEM_ASSIGN_OR_RETURN(options.matcher, MakeMatcher(request, model));
+  if (!options.dry && !options.mirostat_tau && !options.matcher) return nullptr;
+  if (!request.ignore_end_of_turn()) options.end_tokens = model.tokenizer().end_of_generation();
+  for (const auto& [token, bias] : params.logit_bias) {
+    if (std::isinf(bias)) options.banned.push_back(token);
+  }
+  auto guide = std::make_shared<DrawGuide>(model.tokenizer(), std::move(options), prompt);
+  if (guide->outlook() == DrawGuide::Outlook::kOpen) return guide;
+  return absl::InvalidArgumentError("logit_bias and banned_text ban every token that the answer could begin with");
 }
 
 absl::Status CheckStopStrings(const v1::GenerateRequest& request) {

@@ -10,11 +10,12 @@
 namespace tandem::coordinator {
 
 enum class FinishReason {
-  kNone,      // not finished
-  kStop,      // a stop id was drawn, or the listener ended it
-  kLength,    // max_tokens were generated
-  kContext,   // the context is full
-  kComplete,  // nothing was to be generated, and what was wanted of the prompt was returned
+  kNone,        // not finished
+  kStop,        // a stop id was drawn, or the listener ended it
+  kLength,      // max_tokens were generated
+  kContext,     // the context is full
+  kConstraint,  // nothing that the constraint allows can follow
+  kComplete,    // nothing was to be generated, and what was wanted of the prompt was returned
 };
 
 // What a sequence is asked to do. Constant once added.

@@ -75,9 +75,28 @@ std::vector<Candidate> Allowed(std::span<const float> logits, const SamplingPara
   return candidates;
 }
 
+// Nothing changes the logits: the largest that is allowed is the answer.
 bool IsPlainGreedy(const SamplingParams& params, const DrawState& state) {
-  return params.temperature == 0.0f && params.logit_bias.empty() && !params.needs_history() && state.dry.empty() &&
-         state.allowed.empty();
+  return params.temperature == 0.0f && params.logit_bias.empty() && !params.needs_history() && state.dry.empty();
+}
+
+// -1 if no logit that is allowed is finite.
+int32_t LargestAllowed(std::span<const float> logits, std::span<const uint64_t> allowed) {
+  int32_t best = -1;
+  float largest = -std::numeric_limits<float>::infinity();
+  for (size_t word = 0; word < allowed.size(); ++word) {
+    for (uint64_t bits = allowed[word]; bits != 0; bits &= bits - 1) {
+      const size_t token = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
+      if (logits[token] <= largest) continue;
+      largest = logits[token];
+      best = static_cast<int32_t>(token);
+    }
+  }
+  return best;
+}
+
+absl::Status NothingLeft() {
+  return absl::InvalidArgumentError("no token that may be drawn has a finite logit; logit_bias bans too many");
 }
 
 // Whether the filter is applied at all.
@@ -116,12 +135,13 @@ absl::StatusOr<SampledToken> Sample(std::span<const float> logits, const Samplin
   TANDEM_ASSIGN_OR_RETURN(const float largest, LargestLogit(logits));
   SampledToken result;
   if (IsPlainGreedy(params, state)) {
-    result.token = static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin());
+    result.token = state.allowed.empty()
+                       ? static_cast<int32_t>(std::find(logits.begin(), logits.end(), largest) - logits.begin())
+                       : LargestAllowed(logits, state.allowed);
+    if (result.token < 0) return NothingLeft();
   } else {
     std::vector<Candidate> items = Allowed(logits, params, state.allowed);
-    if (items.empty()) {
-      return absl::InvalidArgumentError("logit_bias bans every token that may be drawn; leave at least one");
-    }
+    if (items.empty()) return NothingLeft();
     Candidates candidates(std::move(items));
     DrawFrom(&candidates, params, state, position, static_cast<int32_t>(logits.size()), &result);
   }

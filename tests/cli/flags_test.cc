@@ -1,3 +1,4 @@
+#include <fstream>
 #include <limits>
 #include <string>
 
@@ -78,6 +79,21 @@ TEST(GenerationFlagsTest, BansAndDryBreakersMayBeRepeated) {
   EXPECT_THAT(request.dry().breakers(), ElementsAre("."));
   EXPECT_EQ(request.dry().multiplier(), 0.8f);
   EXPECT_EQ(request.sampling().mirostat(), 2u);
+}
+
+TEST(GenerationFlagsTest, AGrammarIsAFileOrItsText) {
+  GenerationFlags flags;
+  flags.grammar = "root ::= \"a\"";
+  v1::GenerateRequest request;
+  ASSERT_TRUE(ApplyGenerationFlags(flags, &request).ok());
+  EXPECT_EQ(request.grammar(), flags.grammar);
+  const std::string path = ::testing::TempDir() + "schema.json";
+  std::ofstream(path) << "{\"type\":\"null\"}\n";
+  flags = {};
+  flags.json_schema = path;
+  ASSERT_TRUE(ApplyGenerationFlags(flags, &request).ok());
+  EXPECT_EQ(request.json_schema(), "{\"type\":\"null\"}\n");
+  EXPECT_FALSE(request.has_grammar());
 }
 
 TEST(ClusterTextTest, BytesInTheUnitThatFits) {

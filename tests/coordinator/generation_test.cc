@@ -198,6 +198,32 @@ TEST_F(PrepareRequestTest, AGuideComesWithDryAndMirostatOnly) {
   request_.mutable_dry()->set_base(9);
   ExpectInvalid("dry.base");
 }
+TEST_F(PrepareRequestTest, AConstraintThatDoesNotCompile) {
+  request_.set_grammar("root ::= \"a\" what");
+  ExpectInvalid("grammar: line 1, column 14: the rule \"what\" is used but not defined");
+  request_.set_grammar("");
+  ExpectInvalid("grammar: line 1, column 1: the rule \"root\" is missing");
+  request_.set_json_schema(R"({"items":{"not":1}})");
+  ExpectInvalid("json_schema: at #/items/not: this keyword is not supported");
+}
+TEST_F(PrepareRequestTest, ABanOfWhatTheConstraintNeeds) {
+  request_.set_grammar("root ::= \"\\t\"");
+  const auto prepared = PrepareRequest(request_, *model_);
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_NE(prepared->task.guide, nullptr);
+  request_.add_banned_text("\t");
+  ExpectInvalid("ban every token that the answer could begin with");
+}
+TEST_F(PrepareRequestTest, GrammarsAreKeptByTheirText) {
+  GrammarCache& cache = model_->grammars();
+  const auto first = cache.Get(GrammarNotation::kGbnf, "root ::= \"a\"");
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(*cache.Get(GrammarNotation::kGbnf, "root ::= \"a\""), *first);
+  for (size_t i = 0; i < GrammarCache::kMaxGrammars; ++i) {
+    ASSERT_TRUE(cache.Get(GrammarNotation::kJsonSchema, "{\"const\":" + std::to_string(i) + "}").ok());
+  }
+  EXPECT_NE(*cache.Get(GrammarNotation::kGbnf, "root ::= \"a\""), *first) << "the oldest has gone";
+}
 
 // A generation as a client sees it.
 class GeneratorTest : public ::testing::Test {
@@ -286,6 +312,24 @@ TEST_F(GeneratorTest, EndOfTurnEndsTheAnswerAndIsNoText) {
   EXPECT_EQ(text_, "Yes");
   EXPECT_EQ(ids_.back(), static_cast<uint32_t>(kEos));
   EXPECT_EQ(last_.finish_reason(), v1::FINISH_REASON_STOP);
+}
+
+TEST_F(GeneratorTest, AWholeDocumentEndsTheAnswer) {
+  Say("{\"a\": 7}");
+  request_.set_json_schema(R"({"properties":{"a":{"type":"integer","maximum":9,"minimum":0}}})");
+  Generate();
+  EXPECT_TRUE(status_.ok()) << status_;
+  EXPECT_EQ(text_, "{\"a\": 7}");
+  EXPECT_EQ(last_.finish_reason(), v1::FINISH_REASON_STOP);
+}
+
+TEST_F(GeneratorTest, ACutDocumentSaysThatItWasCut) {
+  Say("{\"a\"");
+  request_.set_json_schema("{}");
+  request_.set_max_tokens(4);
+  Generate();
+  EXPECT_EQ(last_.finish_reason(), v1::FINISH_REASON_LENGTH);
+  EXPECT_EQ(text_, "{\"a\"");
 }
 
 TEST_F(GeneratorTest, IgnoredEndOfTurnGoesOn) {

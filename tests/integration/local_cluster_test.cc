@@ -3,6 +3,8 @@
 
 #include <cstring>
 #include <latch>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -31,6 +33,37 @@ TEST(LocalClusterTest, AnswersAreTheSameOnAnyNumberOfWorkers) {
       EXPECT_EQ(answer.last.finish_reason(), v1::FINISH_REASON_LENGTH);
     }
   }
+}
+
+// The weights are random, so what is said in order is the schema's doing alone.
+TEST(LocalClusterTest, ConstrainedAnswersAreDocumentsOfTheSchemaOnAnyNumberOfWorkers) {
+  auto one = TinyCluster(1), three = TinyCluster(3);
+  ASSERT_NE(one, nullptr);
+  ASSERT_NE(three, nullptr);
+  v1::GenerateRequest request = IdsRequest({5, 6, 7}, 200);
+  request.set_ignore_end_of_turn(false);
+  request.set_json_schema(R"({"type":"object","properties":{"name":{"type":"string","maxLength":10},
+    "tags":{"type":"array","items":{"enum":["red","gr\u00fcn"]},"minItems":1,"maxItems":3},
+    "n":{"type":"integer","minimum":-50,"maximum":1000}},"required":["name","tags","n"]})");
+  request.mutable_sampling()->set_temperature(1.5f);
+  std::set<std::string> different;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    request.mutable_sampling()->set_seed(seed);
+    const Answer answer = Ask(*one, request);
+    ASSERT_TRUE(answer.status.ok()) << answer.status;
+    EXPECT_EQ(answer.last.finish_reason(), v1::FINISH_REASON_STOP);
+    const auto document = nlohmann::json::parse(answer.text, nullptr, false);
+    ASSERT_FALSE(document.is_discarded()) << answer.text;
+    ASSERT_EQ(document.size(), 3u) << answer.text;
+    EXPECT_TRUE(document["name"].is_string());
+    EXPECT_TRUE(document["tags"].size() >= 1 && document["tags"].size() <= 3);
+    EXPECT_TRUE(document["n"] >= -50 && document["n"] <= 1000);
+    different.insert(answer.text);
+    if (seed % 5 == 0) {
+      EXPECT_EQ(Ask(*three, request).ids, answer.ids);
+    }
+  }
+  EXPECT_GT(different.size(), 10u);
 }
 
 TEST(LocalClusterTest, EightClientsAtOnceGetWhatEachGetsAlone) {
