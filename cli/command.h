@@ -29,5 +29,6 @@ void AddTokenize(CLI::App& app, Action* action);
 void AddDetokenize(CLI::App& app, Action* action);
 void AddTemplate(CLI::App& app, Action* action);
 void AddLogits(CLI::App& app, Action* action);
+void AddMakeModel(CLI::App& app, Action* action);
 
 }  // namespace tandem::cli

@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
   AddDetokenize(app, &action);
   AddTemplate(app, &action);
   AddLogits(app, &action);
+  AddMakeModel(app, &action);
 
   try {
     app.parse(argc, argv);

@@ -9,7 +9,8 @@ import unittest
 
 from programs import BIN, DEMO_MODEL, REFERENCE, Program, free_port, tandem
 
-COMMANDS = ["up", "join", "generate", "chat", "embed", "status", "plan", "inspect", "tokenize", "detokenize", "template", "logits"]
+COMMANDS = ["up", "join", "generate", "chat", "embed", "status", "plan", "inspect", "tokenize", "detokenize", "template", "logits",
+            "make-model"]
 
 
 class CommandLineTest(unittest.TestCase):
@@ -146,6 +147,34 @@ class CommandLineTest(unittest.TestCase):
             vocabulary = REFERENCE / "tokenizer/gpt-2.gguf"
             if vocabulary.exists():
                 self.assert_fails(tandem("template", vocabulary, talk), 1, "gpt-2.gguf", "tokenizer.chat_template")
+
+    def test_a_model_made_of_random_weights_runs(self):
+        with tempfile.TemporaryDirectory() as folder:
+            shape = ["--layers", 2, "--hidden", 256, "--ffn", 512, "--heads", 4, "--kv-heads", 2, "--vocab", 300, "--context", 64]
+            files = [pathlib.Path(folder) / name for name in ("a.gguf", "b.gguf", "c.gguf")]
+            for file, seed in zip(files, (1, 1, 2)):
+                made = tandem("make-model", file, *shape, "--type", "q4_k_m", "--seed", seed)
+                self.assertEqual(made.returncode, 0, made.stderr)
+            self.assertEqual(files[0].read_bytes(), files[1].read_bytes())
+            self.assertNotEqual(files[0].read_bytes(), files[2].read_bytes())
+            run = tandem("generate", "--model", files[0], "--local", 2, "--max-tokens", 5, "--ignore-end-of-turn", "--print", "ids", "hello")
+            self.assertEqual(run.returncode, 0, run.stderr)
+            self.assertEqual(len(run.stdout.split()), 5)
+            self.assert_fails(tandem("make-model", files[0], "--shape", "llama-9000b"), 2, "llama-9000b", "llama-65b")
+            self.assert_fails(tandem("make-model", files[0], "--type", "q9"), 2, "q9", "Q4_K_M")
+            self.assert_fails(tandem("make-model", files[0], "--vocab", 10), 1, "vocabulary is 10")
+            self.assert_fails(tandem("make-model", pathlib.Path(folder) / "no/folder.gguf"), 1, "no/folder.gguf")
+            self.assertEqual(len(list(pathlib.Path(folder).iterdir())), 3)
+
+    def test_interrupted_making_of_a_model_leaves_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = Program(BIN / "tandem", "make-model", pathlib.Path(folder) / "big.gguf", "--shape", "llama-7b", "--type", "q8_0")
+            end = time.monotonic() + 30
+            while not list(pathlib.Path(folder).iterdir()) and time.monotonic() < end and program.process.poll() is None:
+                time.sleep(0.02)
+            if program.process.poll() is None:
+                self.assertEqual(program.stop(signal.SIGINT), 130)
+                self.assertEqual(list(pathlib.Path(folder).iterdir()), [])
 
     def test_plan_for_a_described_cluster(self):
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
