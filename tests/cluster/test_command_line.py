@@ -176,6 +176,30 @@ class CommandLineTest(unittest.TestCase):
                 self.assertEqual(program.stop(signal.SIGINT), 130)
                 self.assertEqual(list(pathlib.Path(folder).iterdir()), [])
 
+    def test_inspect_as_json(self):
+        result = tandem("inspect", DEMO_MODEL, "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        found = json.loads(result.stdout)
+        self.assertTrue(found["runs"])
+        self.assertEqual(found["bytes"], DEMO_MODEL.stat().st_size)
+        self.assertEqual(found["metadata"]["general.architecture"], "llama")
+        self.assertEqual(sum(tensor["bytes"] for tensor in found["tensors"]), sum(sums["bytes"] for sums in found["types"].values()))
+        self.assertEqual(found["metadata"]["tokenizer.ggml.tokens"]["count"], found["model"]["vocab"])
+        self.assertGreater(found["bytes_read_per_token"], 0.5 * found["bytes"])
+        self.assertGreater(found["memory"][0]["kv_f16"], 0)
+
+    def test_inspect_of_a_file_that_does_not_run(self):
+        models = sorted((REFERENCE / "tokenizer").glob("*.gguf"))
+        if not models:
+            self.skipTest("reference folder is absent")
+        result = tandem("inspect", models[0])
+        self.assert_fails(result, 1, models[0].name, "cannot run")
+        self.assertIn("general.architecture", result.stdout)
+        as_json = tandem("inspect", models[0], "--json")
+        self.assertEqual(as_json.returncode, 1)
+        self.assertFalse(json.loads(as_json.stdout)["runs"])
+        self.assertTrue(json.loads(as_json.stdout)["reason"])
+
     def test_plan_for_a_described_cluster(self):
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
             file.write('[[worker]]\nname = "fast"\nmemory_gib = 1\nbandwidth_gbs = 40\nint8_tops = 1\n'
