@@ -30,5 +30,6 @@ void AddDetokenize(CLI::App& app, Action* action);
 void AddTemplate(CLI::App& app, Action* action);
 void AddLogits(CLI::App& app, Action* action);
 void AddMakeModel(CLI::App& app, Action* action);
+void AddPerplexity(CLI::App& app, Action* action);
 
 }  // namespace tandem::cli

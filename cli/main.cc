@@ -36,6 +36,7 @@ int main(int argc, char** argv) {
   AddTemplate(app, &action);
   AddLogits(app, &action);
   AddMakeModel(app, &action);
+  AddPerplexity(app, &action);
 
   try {
     app.parse(argc, argv);

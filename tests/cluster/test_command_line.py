@@ -1,6 +1,8 @@
 """What `tandem` says and returns when it is used rightly and wrongly, without a cluster."""
 
+import array
 import json
+import math
 import pathlib
 import signal
 import tempfile
@@ -10,7 +12,7 @@ import unittest
 from programs import BIN, DEMO_MODEL, REFERENCE, Program, free_port, tandem
 
 COMMANDS = ["up", "join", "generate", "chat", "embed", "status", "plan", "inspect", "tokenize", "detokenize", "template", "logits",
-            "make-model"]
+            "make-model", "perplexity"]
 
 
 class CommandLineTest(unittest.TestCase):
@@ -277,6 +279,28 @@ class LocalTest(unittest.TestCase):
             return result.stdout
         self.assertEqual(draw(7), draw(7))
         self.assertNotEqual(draw(7), draw(8))
+
+    def test_perplexity_is_what_the_logits_say(self):
+        story = "Once upon a time there was a small bird. The bird sat in a tree and sang."
+        ids = [int(word) for word in tandem("tokenize", "--model", DEMO_MODEL, story).stdout.split()]
+        special = [int(word) for word in tandem("tokenize", "--model", DEMO_MODEL, "--add-special", story).stdout.split()]
+        bos = special[:len(special) - len(ids)] if special[-len(ids):] == ids else []
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder) / "logits.f32"
+            seen = (bos + ids)[:-1]
+            self.assertEqual(tandem("logits", "--model", DEMO_MODEL, "--ids", ",".join(map(str, seen)), "--kv", "f32", "--out", out).returncode, 0)
+            logits = array.array("f", out.read_bytes())
+            vocab, targets = len(logits) // len(seen), (bos + ids)[1:]
+            nll = 0.0
+            for row, target in enumerate(targets):
+                values = logits[row * vocab:(row + 1) * vocab]
+                top = max(values)
+                nll += top + math.log(sum(math.exp(value - top) for value in values)) - values[target]
+            expected = math.exp(nll / len(targets))
+            result = tandem("perplexity", DEMO_MODEL, "-", "--kv", "f32", "--context", 256, stdin=story)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn(f"({len(targets)} tokens)", result.stdout)
+            self.assertAlmostEqual(float(result.stdout.split()[1]), expected, delta=2e-4 * expected)
 
     def test_chat_keeps_the_conversation(self):
         result = tandem("chat", "--model", DEMO_MODEL, "--local", 2, "--max-tokens", 60, stdin="What is Tandem?\nWhat is a worker?\n/quit\n")
