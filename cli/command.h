@@ -31,5 +31,6 @@ void AddTemplate(CLI::App& app, Action* action);
 void AddLogits(CLI::App& app, Action* action);
 void AddMakeModel(CLI::App& app, Action* action);
 void AddPerplexity(CLI::App& app, Action* action);
+void AddQuantize(CLI::App& app, Action* action);
 
 }  // namespace tandem::cli

@@ -37,6 +37,7 @@ int main(int argc, char** argv) {
   AddLogits(app, &action);
   AddMakeModel(app, &action);
   AddPerplexity(app, &action);
+  AddQuantize(app, &action);
 
   try {
     app.parse(argc, argv);

@@ -12,7 +12,7 @@ import unittest
 from programs import BIN, DEMO_MODEL, REFERENCE, Program, free_port, tandem
 
 COMMANDS = ["up", "join", "generate", "chat", "embed", "status", "plan", "inspect", "tokenize", "detokenize", "template", "logits",
-            "make-model", "perplexity"]
+            "make-model", "perplexity", "quantize"]
 
 
 class CommandLineTest(unittest.TestCase):
@@ -301,6 +301,50 @@ class LocalTest(unittest.TestCase):
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertIn(f"({len(targets)} tokens)", result.stdout)
             self.assertAlmostEqual(float(result.stdout.split()[1]), expected, delta=2e-4 * expected)
+
+    def test_quantised_model_is_near_the_original(self):
+        text = "Once upon a time there was a small bird. The bird sat in a tree and sang. " * 8
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            (folder / "text").write_text(text)
+            saved = tandem("perplexity", DEMO_MODEL, folder / "text", "--context", 64, "--save-base", folder / "base")
+            self.assertEqual(saved.returncode, 0, saved.stderr)
+            same = tandem("perplexity", DEMO_MODEL, folder / "text", "--context", 64, "--base", folder / "base")
+            self.assertIn("mean 0.000000 +/- 0.000000", same.stdout)
+            self.assertIn("token: 100.000 %", same.stdout)
+            refused = tandem("quantize", DEMO_MODEL, folder / "q4.gguf", "q4_0")
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("--allow-requantize", refused.stderr)
+            divergence = []
+            for kind in ("q5_1", "q4_0"):
+                made = tandem("quantize", DEMO_MODEL, folder / f"{kind}.gguf", kind, "--allow-requantize")
+                self.assertEqual(made.returncode, 0, made.stderr)
+                self.assertIn("quantised again", made.stderr)
+                self.assertLess((folder / f"{kind}.gguf").stat().st_size, DEMO_MODEL.stat().st_size)
+                compared = tandem("perplexity", folder / f"{kind}.gguf", folder / "text", "--context", 64, "--base", folder / "base")
+                if compared.returncode != 0:
+                    self.skipTest("formats without kernels yet: " + compared.stderr)
+                divergence.append(float(compared.stdout.split("mean ")[1].split()[0]))
+            self.assertGreater(divergence[0], 0)
+            self.assertGreater(divergence[1], divergence[0])
+            other = tandem("perplexity", DEMO_MODEL, folder / "text", "--context", 32, "--base", folder / "base")
+            self.assertEqual(other.returncode, 1)
+            self.assertIn("another text", other.stderr)
+
+    def test_quantize_refuses_what_would_go_wrong(self):
+        with tempfile.TemporaryDirectory() as name:
+            copy = pathlib.Path(name) / "model.gguf"
+            copy.write_bytes(DEMO_MODEL.read_bytes())
+            for arguments, code, text in (([copy, copy, "q4_0"], 1, "is the file that is read"),
+                                          ([copy, copy.with_name("o"), "q9_z"], 2, "Q4_K_M"),
+                                          ([copy, copy.with_name("o"), "q4_0", "--output-type", "iq1_s"], 2, "iq1_s"),
+                                          ([copy.with_name("absent"), copy.with_name("o"), "q4_0"], 1, "absent"),
+                                          ([copy, copy.with_name("o"), "q4_0", "--imatrix", copy], 1, "no importance matrix")):
+                result = tandem("quantize", *arguments)
+                self.assertEqual(result.returncode, code, result.stderr)
+                self.assertIn(text, result.stderr)
+            self.assertEqual(copy.read_bytes(), DEMO_MODEL.read_bytes())
+            self.assertEqual(list(pathlib.Path(name).iterdir()), [copy])
 
     def test_chat_keeps_the_conversation(self):
         result = tandem("chat", "--model", DEMO_MODEL, "--local", 2, "--max-tokens", 60, stdin="What is Tandem?\nWhat is a worker?\n/quit\n")
