@@ -44,12 +44,14 @@ absl::StatusOr<engine::ModelShape> ShapeOf(const Flags& flags) {
   change(flags.hidden, &shape.hidden);
   change(flags.ffn, &shape.ffn);
   change(flags.heads, &shape.heads);
-  change(flags.heads, &shape.kv_heads);
+  // DeepSeek's heads share one compressed key, and their size does not follow from the hidden state's.
+  const bool plain_heads = shape.deepseek.kv_rank == 0;
+  if (plain_heads) change(flags.heads, &shape.kv_heads);
   change(flags.kv_heads, &shape.kv_heads);
   change(flags.vocab, &shape.vocab);
   change(flags.context, &shape.context);
   if (!flags.architecture.empty()) shape.architecture = flags.architecture;
-  if (flags.hidden != 0 || flags.heads != 0) shape.head_dim = shape.hidden / shape.heads;
+  if (plain_heads && (flags.hidden != 0 || flags.heads != 0)) shape.head_dim = shape.hidden / shape.heads;
   return shape;
 }
 

@@ -163,6 +163,12 @@ class CommandLineTest(unittest.TestCase):
             run = tandem("generate", "--model", files[0], "--local", 2, "--max-tokens", 5, "--ignore-end-of-turn", "--print", "ids", "hello")
             self.assertEqual(run.returncode, 0, run.stderr)
             self.assertEqual(len(run.stdout.split()), 5)
+            for name in ("mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v3", "qwen2-7b"):
+                made = tandem("make-model", files[2], "--shape", name, "--layers", 4, "--hidden", 256, "--ffn", 256, "--heads", 4,
+                              "--vocab", 300, "--context", 64)
+                self.assertEqual(made.returncode, 0, made.stderr)
+                run = tandem("generate", "--model", files[2], "--local", 2, "--max-tokens", 3, "--ignore-end-of-turn", "--print", "ids", "hello")
+                self.assertEqual(len(run.stdout.split()), 3, run.stderr)
             self.assert_fails(tandem("make-model", files[0], "--shape", "llama-9000b"), 2, "llama-9000b", "llama-65b")
             self.assert_fails(tandem("make-model", files[0], "--type", "q9"), 2, "q9", "Q4_K_M")
             self.assert_fails(tandem("make-model", files[0], "--vocab", 10), 1, "vocabulary is 10")
