@@ -144,8 +144,8 @@ TEST_P(QuantisedTest, ErrorIsNoLargerThanTheReferenceEngines) {
 
 INSTANTIATE_TEST_SUITE_P(FileTypes, QuantisedTest,
                          ::testing::Values("f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k_s",
-                                           "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k", "iq4_nl",
-                                           "iq4_xs", "iq3_s", "iq3_m"),
+                                           "q3_k_m", "q3_k_l", "q4_k_s", "q4_k_m", "q4_k_m-moe", "q5_k_s", "q5_k_m",
+                                           "q6_k", "iq4_nl", "iq4_xs", "iq3_s", "iq3_m"),
                          TestName);
 
 class StoriesTest : public ::testing::TestWithParam<int> {};
