@@ -83,7 +83,21 @@ void Attention(benchmark::State& state, Isa isa) {
   }
   const std::vector<float> q(kDim, 0.1f);
   std::vector<float> out(kDim);
-  const AttentionArgs args = {q.data(), pages.data(), pages.data(), true, kPage, kKeys, kDim, 0.09f, out.data()};
+  const AttentionArgs args = {.q = q.data(),
+                              .k_pages = pages.data(),
+                              .v_pages = pages.data(),
+                              .kv_f16 = true,
+                              .page_tokens = kPage,
+                              .first_key = 0,
+                              .num_keys = kKeys,
+                              .key_dim = kDim,
+                              .value_dim = kDim,
+                              .key_stride = kDim,
+                              .value_stride = kDim,
+                              .scale = 0.09f,
+                              .cap = 0,
+                              .sink = nullptr,
+                              .out = out.data()};
   for (auto _ : state) {
     KernelsFor(isa).attention(args);
     benchmark::ClobberMemory();
