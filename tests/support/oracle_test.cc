@@ -51,7 +51,7 @@ INSTANTIATE_TEST_SUITE_P(Reference, OracleTest,
                          TestName);
 
 std::vector<double> LogitsOf(const TinyModel& model) {
-  constexpr int32_t kTokens[] = {1, 45, 7, 90, 33, 12, 64, 2, 51, 28};
+  constexpr int32_t kTokens[] = {1, 45, 7, 90, 33};
   return oracle::Logits(*ParseTinyModel(model).file, kTokens).values;
 }
 
