@@ -31,6 +31,12 @@ struct StageOptions {
   bool pin_threads = true;  // false where several stages share a process
 };
 
+// An adapter (engine/model/adapter.h) of the stage's model. Both are borrowed.
+struct AdapterSource {
+  const GgufFile* file = nullptr;
+  TensorSource* source = nullptr;  // not needed to estimate memory
+};
+
 // Bytes a stage will hold, known before anything is loaded.
 struct StageMemory {
   uint64_t weights = 0;
@@ -38,9 +44,10 @@ struct StageMemory {
   uint64_t scratch = 0;
   uint64_t total() const { return weights + kv + scratch; }
 };
-// Errors: kInvalidArgument (range or options out of bounds; names the field, value and limit).
+// Errors: kInvalidArgument (range or options out of bounds; names the field, value and limit), those of ReadAdapter.
 absl::StatusOr<StageMemory> EstimateStageMemory(const ModelSpec& spec, const GgufFile& file,
-                                                const StageOptions& options);
+                                                const StageOptions& options,
+                                                std::span<const AdapterSource> adapters = {});
 
 enum class SliceOutput {
   kNone,    // prefill that is not at its end: only fills the KV cache
@@ -58,6 +65,15 @@ inline constexpr int kStateSumBits = 28;
 inline constexpr float kMaxSummedState = 32768.0f;
 static_assert(kMaxPositions <= (int64_t{1} << (63 - kStateSumBits)) / static_cast<int64_t>(kMaxSummedState));
 
+// That a slice's products go through an adapter.
+struct AdapterUse {
+  int32_t adapter = 0;  // index among those that the stage was loaded with
+  float scale = 1;      // times the adapter's own; within +-kMaxAdapterScale
+  bool operator==(const AdapterUse&) const = default;
+};
+inline constexpr int kMaxSliceAdapters = 8;
+inline constexpr float kMaxAdapterScale = 100.0f;
+
 // A run of consecutive tokens of one sequence in a step. Everything that the step needs comes with it: a stage keeps no
 // state of a sequence but the contents of its KV pages.
 struct Slice {
@@ -67,6 +83,7 @@ struct Slice {
   SliceOutput output = SliceOutput::kNone;
   const SamplingParams* sampling = nullptr;  // kSample on the last stage: not null
   DrawState draw;                            // kSample: what the draw depends on beside `sampling`
+  std::span<const AdapterUse> adapters;      // added in this order; at most kMaxSliceAdapters
 };
 
 struct Step {
@@ -97,11 +114,13 @@ using LoadProgress = std::function<void(uint64_t bytes_done, uint64_t bytes_tota
 class Stage {
  public:
   // `spec` was read from `file`, whose header names the tensors; their bytes come from `source`. Returns early with
-  // kCancelled when `cancelled` (may be null) gives true. Errors: kInvalidArgument (options), kResourceExhausted
-  // (memory; gives bytes wanted), those of `source`.
+  // kCancelled when `cancelled` (may be null) gives true. `progress` counts the model's tensors, not the adapters'.
+  // Errors: kInvalidArgument (options), kResourceExhausted (memory; gives bytes wanted), those of `source` and of
+  // ReadAdapter.
   static absl::StatusOr<std::unique_ptr<Stage>> Load(const ModelSpec& spec, const GgufFile& file, TensorSource& source,
                                                      const StageOptions& options, const LoadProgress& progress,
-                                                     const std::function<bool()>& cancelled);
+                                                     const std::function<bool()>& cancelled,
+                                                     std::span<const AdapterSource> adapters = {});
   virtual ~Stage() = default;
 
   // Executes one step. Every index in `step` is checked: on error the KV pages of the step's slices are undefined, all

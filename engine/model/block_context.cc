@@ -62,6 +62,8 @@ void BlockContext::Project(std::initializer_list<Projection> projections, const 
       end = std::max<int64_t>(0, end - to.matrix.groups());
     }
   });
+  if (!adapters.active()) return;
+  for (const Projection& to : projections) adapters.Add(to.matrix, input, to.output);
 }
 
 void BlockContext::MultiplyRuns(int64_t count, absl::FunctionRef<MatrixRun(int64_t i)> run, const float* input) {
@@ -80,7 +82,7 @@ void BlockContext::MultiplyRuns(int64_t count, absl::FunctionRef<MatrixRun(int64
 // A thread adds the columns that it computed itself, so no thread waits for another.
 void BlockContext::ProjectAndAdd(const PackedMatrix& matrix, const Vector& bias, const Vector& post_norm,
                                  const float* input) {
-  if (!post_norm.empty()) {
+  if (!post_norm.empty() || adapters.active()) {
     Project({{matrix, bias, scratch.projected}}, input);
     ForTokens([&](int64_t token) { AddProjected(post_norm, token); });
     return;

@@ -8,6 +8,7 @@
 #include "absl/functional/function_ref.h"
 #include "engine/cpu/kernel_table.h"
 #include "engine/cpu/thread_pool.h"
+#include "engine/model/adapter_products.h"
 #include "engine/model/layer_weights.h"
 #include "engine/model/linear.h"
 #include "engine/model/model_spec.h"
@@ -35,14 +36,21 @@ struct MatrixRun {
 // unless said otherwise. Every result is computed for its row alone.
 class BlockContext {
  public:
-  BlockContext(const ModelSpec& model, const KernelTable& kernel_table, ThreadPool& threads, Scratch& memory)
-      : spec(model), kernels(kernel_table), pool(threads), scratch(memory), linear(kernel_table, memory) {}
+  BlockContext(const ModelSpec& model, const KernelTable& kernel_table, ThreadPool& threads, Scratch& memory,
+               AdapterProducts& adapter_products)
+      : spec(model),
+        kernels(kernel_table),
+        pool(threads),
+        scratch(memory),
+        linear(kernel_table, memory),
+        adapters(adapter_products) {}
 
   const ModelSpec& spec;
   const KernelTable& kernels;
   ThreadPool& pool;
   Scratch& scratch;
   const Linear linear;
+  AdapterProducts& adapters;
   int64_t tokens = 0;  // of the step in progress
   // A value was infinite or not a number.
   std::atomic<bool> not_finite{false};
@@ -59,13 +67,15 @@ class BlockContext {
   void PrepareRow(const InputForms& forms, const float* x, int64_t row, int64_t cols);
   void PrepareRows(const InputForms& forms, const float* input, int64_t rows, int64_t cols);
 
-  // In this thread: row groups [begin, end) of one product.
+  // In this thread: row groups [begin, end) of one product, without what adapters add.
   void MultiplyColumns(const Projection& to, const float* input, int64_t begin, int64_t end) const;
+  // With what the step's adapters add, for which each takes forks of its own.
   void Project(std::initializer_list<Projection> projections, const float* input);
   void MultiplyRuns(int64_t count, absl::FunctionRef<MatrixRun(int64_t i)> run, const float* input);
 
   // Adds to scratch.hidden what a sub-layer gives: matrix x input + bias, normed unless `post_norm` is empty, times the
-  // residual scale. Two forks where it is normed.
+  // residual scale. More than one fork where it is normed or
+  // adapted.
   void ProjectAndAdd(const PackedMatrix& matrix, const Vector& bias, const Vector& post_norm, const float* input);
   // The same for a result in scratch.projected, one token, in this thread.
   void AddProjected(const Vector& post_norm, int64_t token);

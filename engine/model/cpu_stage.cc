@@ -26,30 +26,50 @@ KvShape KvShapeOf(const ModelSpec& spec, const StageOptions& options) {
 
 uint64_t RopeBytes(int64_t pairs) { return pairs * sizeof(double); }
 
+absl::StatusOr<std::vector<AdapterSpec>> ReadAdapters(const ModelSpec& spec, const GgufFile& file,
+                                                      std::span<const AdapterSource> adapters) {
+  std::vector<AdapterSpec> specs;
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    absl::StatusOr<AdapterSpec> read = ReadAdapter(*adapters[i].file, spec, file);
+    if (!read.ok()) {
+      return absl::Status(read.status().code(), absl::StrCat("adapter ", i, ": ", read.status().message()));
+    }
+    specs.push_back(*std::move(read));
+  }
+  return specs;
+}
+
 }  // namespace
 
 absl::StatusOr<StageMemory> EstimateStageMemory(const ModelSpec& spec, const GgufFile& file,
-                                                const StageOptions& options) {
+                                                const StageOptions& options, std::span<const AdapterSource> adapters) {
   TANDEM_RETURN_IF_ERROR(CheckStageOptions(spec, options));
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<AdapterSpec> specs, ReadAdapters(spec, file, adapters));
   const int threads = options.threads > 0 ? options.threads : ThreadPool::PhysicalCores();
   StageMemory memory;
   memory.weights = StageWeightBytes(spec, file, options.first_layer, options.end_layer);
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    for (int32_t layer = options.first_layer; layer < options.end_layer; ++layer) {
+      memory.weights += AdapterBytes(specs[i], *adapters[i].file, layer);
+    }
+  }
   TANDEM_ASSIGN_OR_RETURN(memory.kv, KvPages::PoolBytes(KvShapeOf(spec, options)));
-  memory.scratch = Scratch::BytesFor(ScratchShape::Of(spec, file, options, threads)) +
+  memory.scratch = Scratch::BytesFor(ScratchShape::Of(spec, file, options, threads, specs)) +
                    RopeBytes((spec.two_ropes ? 2 : 1) * (spec.rope.dims / 2));
   return memory;
 }
 
 absl::StatusOr<std::unique_ptr<Stage>> Stage::Load(const ModelSpec& spec, const GgufFile& file, TensorSource& source,
                                                    const StageOptions& options, const LoadProgress& progress,
-                                                   const std::function<bool()>& cancelled) {
-  TANDEM_ASSIGN_OR_RETURN(const StageMemory wanted, EstimateStageMemory(spec, file, options));
+                                                   const std::function<bool()>& cancelled,
+                                                   std::span<const AdapterSource> adapters) {
+  TANDEM_ASSIGN_OR_RETURN(const StageMemory wanted, EstimateStageMemory(spec, file, options, adapters));
   if (options.isa > DetectIsa()) {
     return absl::InvalidArgumentError(
         absl::StrFormat("isa is %s, this machine can run up to %s", IsaName(options.isa), IsaName(DetectIsa())));
   }
   try {
-    return CpuStage::Create(spec, file, source, options, progress, cancelled);
+    return CpuStage::Create(spec, file, source, options, progress, cancelled, adapters);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(absl::StrFormat(
         "no memory for layers %d to %d: they want %d bytes (weights %d, KV pages %d, scratch %d); give the stage fewer "
@@ -61,26 +81,30 @@ absl::StatusOr<std::unique_ptr<Stage>> Stage::Load(const ModelSpec& spec, const 
 absl::StatusOr<std::unique_ptr<Stage>> CpuStage::Create(const ModelSpec& spec, const GgufFile& file,
                                                         TensorSource& source, const StageOptions& options,
                                                         const LoadProgress& progress,
-                                                        const std::function<bool()>& cancelled) {
+                                                        const std::function<bool()>& cancelled,
+                                                        std::span<const AdapterSource> sources) {
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<AdapterSpec> specs, ReadAdapters(spec, file, sources));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<KvPages> kv,
                           KvPages::Create(KvShapeOf(spec, options), KernelsFor(options.isa)));
   auto pool = std::make_unique<ThreadPool>(options.threads, options.pin_threads);
   TANDEM_ASSIGN_OR_RETURN(StageWeights weights, LoadStageWeights(spec, file, source, options.first_layer,
                                                                  options.end_layer, *pool, progress, cancelled));
+  TANDEM_ASSIGN_OR_RETURN(AdapterWeights adapters, AdapterWeights::Load(specs, sources, options.first_layer,
+                                                                        options.end_layer, weights, *pool, cancelled));
   std::vector<RopeFrequencies> ropes;
   TANDEM_ASSIGN_OR_RETURN(ropes.emplace_back(), RopeFrequencies::Create(spec.rope, weights.rope_factors));
   if (spec.two_ropes) {
     TANDEM_ASSIGN_OR_RETURN(ropes.emplace_back(), RopeFrequencies::Create(spec.windowed_rope, {}));
   }
   weights.rope_factors = {};
-  const ScratchShape shape = ScratchShape::Of(spec, file, options, pool->size());
-  return std::unique_ptr<Stage>(
-      new CpuStage(spec, options, std::move(pool), shape, std::move(kv), std::move(weights), std::move(ropes)));
+  const ScratchShape shape = ScratchShape::Of(spec, file, options, pool->size(), specs);
+  return std::unique_ptr<Stage>(new CpuStage(spec, options, std::move(pool), shape, std::move(kv), std::move(weights),
+                                             std::move(adapters), std::move(ropes)));
 }
 
 CpuStage::CpuStage(const ModelSpec& spec, const StageOptions& options, std::unique_ptr<ThreadPool> pool,
                    const ScratchShape& scratch_shape, std::unique_ptr<KvPages> kv, StageWeights weights,
-                   std::vector<RopeFrequencies> ropes)
+                   AdapterWeights adapters, std::vector<RopeFrequencies> ropes)
     : spec_(spec),
       options_(options),
       kernels_(KernelsFor(options.isa)),
@@ -89,13 +113,15 @@ CpuStage::CpuStage(const ModelSpec& spec, const StageOptions& options, std::uniq
       scratch_(scratch_shape),
       kv_(std::move(kv)),
       weights_(std::move(weights)),
+      adapters_(std::move(adapters)),
       ropes_(std::move(ropes)),
       linear_(kernels_, scratch_),
-      block_(spec_, kernels_, *pool_, scratch_, *kv_),
-      checker_(spec_, options_, scratch_) {}
+      adapter_products_(adapters_, kernels_, *pool_, scratch_, scratch_shape_),
+      block_(spec_, kernels_, *pool_, scratch_, *kv_, adapter_products_),
+      checker_(spec_, options_, adapters_.count(), scratch_) {}
 
 StageMemory CpuStage::memory() const {
-  return {.weights = weights_.bytes,
+  return {.weights = weights_.bytes + adapters_.bytes(),
           .kv = kv_->bytes(),
           .scratch = scratch_.bytes() + RopeBytes(static_cast<int64_t>(ropes_.size()) * ropes_[0].pairs())};
 }
@@ -113,6 +139,7 @@ absl::Status CpuStage::Run(const Step& step, StepResult* result) {
 
 absl::Status CpuStage::RunChecked(const Step& step, int64_t tokens, StepResult* result) {
   FillInput(step, tokens);
+  adapter_products_.Begin(step);
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     const absl::Status status = block_.Forward(weights_.layers[layer], spec_.layers[options_.first_layer + layer],
                                                static_cast<int32_t>(layer), step, tokens);

@@ -8,6 +8,8 @@
 #include "engine/cache/kv_pages.h"
 #include "engine/cpu/kernel_table.h"
 #include "engine/cpu/thread_pool.h"
+#include "engine/model/adapter_products.h"
+#include "engine/model/adapter_weights.h"
 #include "engine/model/linear.h"
 #include "engine/model/rope.h"
 #include "engine/model/scratch.h"
@@ -26,7 +28,8 @@ class CpuStage : public Stage {
   static absl::StatusOr<std::unique_ptr<Stage>> Create(const ModelSpec& spec, const GgufFile& file,
                                                        TensorSource& source, const StageOptions& options,
                                                        const LoadProgress& progress,
-                                                       const std::function<bool()>& cancelled);
+                                                       const std::function<bool()>& cancelled,
+                                                       std::span<const AdapterSource> sources);
 
   absl::Status Run(const Step& step, StepResult* result) override;
 
@@ -38,7 +41,7 @@ class CpuStage : public Stage {
  private:
   CpuStage(const ModelSpec& spec, const StageOptions& options, std::unique_ptr<ThreadPool> pool,
            const ScratchShape& scratch_shape, std::unique_ptr<KvPages> kv, StageWeights weights,
-           std::vector<RopeFrequencies> ropes);
+           AdapterWeights adapters, std::vector<RopeFrequencies> ropes);
 
   // A row of the step whose logits are wanted.
   struct HeadRow {
@@ -69,8 +72,10 @@ class CpuStage : public Stage {
   Scratch scratch_;
   const std::unique_ptr<KvPages> kv_;
   const StageWeights weights_;
+  const AdapterWeights adapters_;             // by addresses in weights_
   const std::vector<RopeFrequencies> ropes_;  // as Scratch::rotations
   const Linear linear_;
+  AdapterProducts adapter_products_;
   TransformerBlock block_;
   StepChecker checker_;
 };

@@ -40,14 +40,22 @@ void FeedForward::GateAndUp(const LayerWeights& weights) {
   const bool gated = !weights.gate.empty();
   const int64_t ffn = weights.up.rows(), tokens = context_.tokens;
   float* up = gated ? scratch.up : scratch.gate;
+  const auto activate = [&](int64_t token, int64_t first, int64_t count) {
+    float* gate = scratch.gate + token * ffn + first;
+    activate_(gate, gated ? scratch.up + token * ffn + first : nullptr, count, gate);
+  };
+  if (context_.adapters.active()) {
+    if (gated) context_.Project({{weights.gate, weights.gate_bias, scratch.gate}}, scratch.normed);
+    context_.Project({{weights.up, weights.up_bias, up}}, scratch.normed);
+    context_.ForTokens([&](int64_t token) { activate(token, 0, ffn); });
+    context_.PrepareRows({&weights.down}, scratch.gate, tokens, ffn);
+    return;
+  }
   context_.pool.ParallelFor(weights.up.groups(), 1, [&](int64_t begin, int64_t end, int) {
     if (gated) context_.MultiplyColumns({weights.gate, weights.gate_bias, scratch.gate}, scratch.normed, begin, end);
     context_.MultiplyColumns({weights.up, weights.up_bias, up}, scratch.normed, begin, end);
     const int64_t first = begin * kRowGroup, count = std::min(end * kRowGroup, ffn) - first;
-    for (int64_t token = 0; token < tokens; ++token) {
-      float* gate = scratch.gate + token * ffn + first;
-      activate_(gate, gated ? scratch.up + token * ffn + first : nullptr, count, gate);
-    }
+    for (int64_t token = 0; token < tokens; ++token) activate(token, first, count);
   });
   context_.PrepareRows({&weights.down}, scratch.gate, tokens, ffn);
 }

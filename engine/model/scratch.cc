@@ -81,7 +81,8 @@ void SetAttentionWidths(const ModelSpec& spec, ScratchShape* shape) {
 
 }  // namespace
 
-ScratchShape ScratchShape::Of(const ModelSpec& spec, const GgufFile& file, const StageOptions& options, int threads) {
+ScratchShape ScratchShape::Of(const ModelSpec& spec, const GgufFile& file, const StageOptions& options, int threads,
+                              std::span<const AdapterSpec> adapters) {
   ScratchShape shape;
   shape.tokens = options.max_step_tokens;
   shape.hidden = spec.hidden;
@@ -103,6 +104,13 @@ ScratchShape ScratchShape::Of(const ModelSpec& spec, const GgufFile& file, const
     }
   }
   shape.ffn_elements = shape.tokens * ffn;
+  for (const AdapterSpec& adapter : adapters) {
+    for (const AdaptedTensor& tensor : adapter.tensors) {
+      if (tensor.layer < options.first_layer || tensor.layer >= options.end_layer) continue;
+      shape.adapter_rank = std::max(shape.adapter_rank, tensor.rank);
+      for (const Destination& part : tensor.base.parts) shape.adapter_rows = std::max(shape.adapter_rows, part.rows);
+    }
+  }
   if (options.end_layer == spec.num_layers) {
     shape.vocab = spec.vocab;
     shape.logit_rows = std::min<int64_t>(kLogitRows, shape.tokens);
@@ -163,6 +171,8 @@ uint64_t Scratch::LayOut(const ScratchShape& shape, std::byte* base) {
   cursor.Take(tokens * shape.unrotated, &head_rows);
   cursor.Take(tokens * shape.values, &values);
   LayOutExperts(shape, &cursor);
+  cursor.Take(tokens * shape.adapter_rank, &adapter_low);
+  cursor.Take(tokens * shape.adapter_rows, &adapter_added);
   TakeInt8(shape.int8_block32, 32, &cursor, &int8_block32);
   TakeInt8(shape.int8_block256, 256, &cursor, &int8_block256);
   cursor.Take(tokens, &places);

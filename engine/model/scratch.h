@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "engine/gguf/gguf_file.h"
+#include "engine/model/adapter.h"
 #include "engine/model/model_spec.h"
 #include "engine/stage.h"
 
@@ -36,11 +37,13 @@ struct ScratchShape {
   int64_t expert_input_rows = 0;                                   // as many where experts take plain floats
   int64_t logit_rows = 0, vocab = 0;                               // 0 but on the last stage
   int64_t int8_block32 = 0, int8_block256 = 0;                     // elements of the largest input quantised so
+  int64_t adapter_rank = 0, adapter_rows = 0;                      // widest halves of adapters; 0: none
   int64_t ropes = 1;
   int64_t threads = 0, num_pages = 0;
 
   // For a stage whose options have been checked. `threads` is the real number.
-  static ScratchShape Of(const ModelSpec& spec, const GgufFile& file, const StageOptions& options, int threads);
+  static ScratchShape Of(const ModelSpec& spec, const GgufFile& file, const StageOptions& options, int threads,
+                         std::span<const AdapterSpec> adapters);
 };
 
 // Ownership: owns one block of memory that all pointers lead into. Threading: the step thread hands out parts of it.
@@ -82,6 +85,9 @@ class Scratch {
   int32_t* row_tokens = nullptr;      // [rows]
   int32_t* expert_begin = nullptr;    // [experts + 1] first row of each
   int32_t* active_experts = nullptr;  // [experts] those with rows, ascending
+
+  float* adapter_low = nullptr;    // [tokens, rank] A x
+  float* adapter_added = nullptr;  // [tokens, rows of the adapted matrix] B (A x)
 
   // Of the positions of the step: without and with a window, where that makes a difference.
   struct Rotations {

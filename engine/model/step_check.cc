@@ -1,5 +1,7 @@
 #include "engine/model/step_check.h"
 
+#include <cmath>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
@@ -94,6 +96,7 @@ absl::Status StepChecker::CheckSlice(int32_t index, const Slice& slice, int64_t 
   if (slice.output < SliceOutput::kNone || slice.output > SliceOutput::kStateSum) {
     return SliceError(index, "output is %d, which is no SliceOutput", static_cast<int>(slice.output));
   }
+  TANDEM_RETURN_IF_ERROR(CheckAdapters(index, slice));
   if (is_first()) TANDEM_RETURN_IF_ERROR(CheckIds(index, "tokens", slice.tokens, spec_.vocab));
   if (is_last() && slice.output == SliceOutput::kSample) return CheckSampling(index, slice);
   return absl::OkStatus();
@@ -106,6 +109,22 @@ absl::Status StepChecker::CheckSampling(int32_t index, const Slice& slice) const
   }
   if (absl::Status status = ValidateDrawState(slice.draw, spec_.vocab); !status.ok()) {
     return absl::Status(status.code(), absl::StrCat("slice ", index, ": ", status.message()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StepChecker::CheckAdapters(int32_t index, const Slice& slice) const {
+  if (slice.adapters.size() > static_cast<size_t>(kMaxSliceAdapters)) {
+    return SliceError(index, "it goes through %d adapters, at most %d", slice.adapters.size(), kMaxSliceAdapters);
+  }
+  for (const AdapterUse& use : slice.adapters) {
+    if (use.adapter < 0 || use.adapter >= adapters_) {
+      return SliceError(index, "it goes through adapter %d, the stage has %d", use.adapter, adapters_);
+    }
+    if (!(std::fabs(use.scale) <= kMaxAdapterScale)) {
+      return SliceError(index, "the scale of adapter %d is %g, expected within +-%g", use.adapter, use.scale,
+                        kMaxAdapterScale);
+    }
   }
   return absl::OkStatus();
 }

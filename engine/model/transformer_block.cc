@@ -3,8 +3,8 @@
 namespace tandem::engine {
 
 TransformerBlock::TransformerBlock(const ModelSpec& spec, const KernelTable& kernels, ThreadPool& pool,
-                                   Scratch& scratch, KvPages& kv)
-    : context_(spec, kernels, pool, scratch), attention_(context_, kv), feed_forward_(context_) {}
+                                   Scratch& scratch, KvPages& kv, AdapterProducts& adapters)
+    : context_(spec, kernels, pool, scratch, adapters), attention_(context_, kv), feed_forward_(context_) {}
 
 absl::Status TransformerBlock::Forward(const LayerWeights& weights, const LayerSpec& spec, int32_t layer,
                                        const Step& step, int64_t tokens) {

@@ -14,6 +14,7 @@
 #include "engine/cache/kv_pages.h"
 #include "engine/cpu/kernel_table.h"
 #include "engine/cpu/thread_pool.h"
+#include "engine/model/adapter_products.h"
 #include "engine/model/attention_layer.h"
 #include "engine/model/block_context.h"
 #include "engine/model/feed_forward.h"
@@ -29,7 +30,8 @@ namespace tandem::engine {
 // borrows everything, which must outlive it. Threading: owned by the step thread, works on the pool.
 class TransformerBlock {
  public:
-  TransformerBlock(const ModelSpec& spec, const KernelTable& kernels, ThreadPool& pool, Scratch& scratch, KvPages& kv);
+  TransformerBlock(const ModelSpec& spec, const KernelTable& kernels, ThreadPool& pool, Scratch& scratch, KvPages& kv,
+                   AdapterProducts& adapters);
 
   // Applies a layer to scratch.hidden[0, tokens), whose places and rotations are filled in; `spec` is its description,
   // `layer` its number in the stage. Stores the tokens' keys and values. Errors: kInternal (a value is not finite: the

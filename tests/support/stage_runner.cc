@@ -17,6 +17,12 @@ absl::StatusOr<std::unique_ptr<StageRunner>> StageRunner::Create(const engine::G
   TANDEM_ASSIGN_OR_RETURN(engine::ModelSpec spec, engine::ReadModelSpec(file));
   std::unique_ptr<StageRunner> runner(new StageRunner(std::move(spec), options));
   engine::FileTensorSource source(file);
+  std::vector<std::unique_ptr<engine::FileTensorSource>> adapter_sources;
+  std::vector<engine::AdapterSource> adapters;
+  for (const engine::GgufFile* adapter : options.adapters) {
+    adapter_sources.push_back(std::make_unique<engine::FileTensorSource>(*adapter));
+    adapters.push_back({adapter, adapter_sources.back().get()});
+  }
   for (int i = 0; i < options.stages; ++i) {
     engine::StageOptions stage;
     stage.first_layer = runner->spec_.num_layers * i / options.stages;
@@ -29,7 +35,7 @@ absl::StatusOr<std::unique_ptr<StageRunner>> StageRunner::Create(const engine::G
     stage.threads = options.threads;
     stage.pin_threads = false;
     TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<engine::Stage> loaded,
-                            engine::Stage::Load(runner->spec_, file, source, stage, nullptr, nullptr));
+                            engine::Stage::Load(runner->spec_, file, source, stage, nullptr, nullptr, adapters));
     runner->stages_.push_back(std::move(loaded));
   }
   return runner;
@@ -51,7 +57,8 @@ std::vector<uint32_t> StageRunner::PagesFrom(uint32_t first, int tokens) const {
   return pages;
 }
 
-absl::StatusOr<std::vector<float>> StageRunner::Logits(std::span<const int32_t> tokens, int chunk) {
+absl::StatusOr<std::vector<float>> StageRunner::Logits(std::span<const int32_t> tokens, int chunk,
+                                                       std::span<const engine::AdapterUse> adapters) {
   const std::vector<uint32_t> pages = PagesFrom(0, static_cast<int>(tokens.size()));
   std::vector<float> logits;
   for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
@@ -59,7 +66,8 @@ absl::StatusOr<std::vector<float>> StageRunner::Logits(std::span<const int32_t> 
     step.slices.push_back({.position = static_cast<int32_t>(begin),
                            .tokens = tokens.subspan(begin, std::min<size_t>(chunk, tokens.size() - begin)),
                            .pages = pages,
-                           .output = SliceOutput::kLogits});
+                           .output = SliceOutput::kLogits,
+                           .adapters = adapters});
     StepResult result;
     TANDEM_RETURN_IF_ERROR(Run(step, &result));
     const std::vector<float>& part = result.results.at(0).logits;

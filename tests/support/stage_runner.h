@@ -21,6 +21,7 @@ struct StageRunnerOptions {
   int page_tokens = 16;
   int num_pages = 64;
   int max_step_tokens = 64;
+  std::vector<const engine::GgufFile*> adapters = {};
 };
 
 // Threading: used by one thread. Borrows nothing after Create.
@@ -33,7 +34,8 @@ class StageRunner {
   absl::Status Run(engine::Step step, engine::StepResult* result);
 
   // Logits at every position of `tokens`, [tokens, vocab], fed in chunks of at most `chunk` tokens. Uses pages from 0.
-  absl::StatusOr<std::vector<float>> Logits(std::span<const int32_t> tokens, int chunk);
+  absl::StatusOr<std::vector<float>> Logits(std::span<const int32_t> tokens, int chunk,
+                                            std::span<const engine::AdapterUse> adapters = {});
   // The `count` tokens that follow `prompt` greedily. Uses pages from 0.
   absl::StatusOr<std::vector<int32_t>> Greedy(std::span<const int32_t> prompt, int count);
 
