@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "cli/lora_flag.h"
 #include "cli/text_model.h"
 #include "cli/token_ids.h"
 #include "engine/base/interrupt.h"
@@ -19,7 +20,7 @@ namespace {
 
 struct Flags {
   TextModelFlags model;
-  std::vector<std::string> texts;
+  std::vector<std::string> texts, lora;
   std::string ids, pooling, print = "numbers";
   bool raw = false, parse_special = false;
 };
@@ -49,6 +50,7 @@ absl::StatusOr<v1::EmbedRequest> BuildRequest(const Flags& flags) {
   request.set_pooling(PoolingOf(flags.pooling));
   request.set_normalize(!flags.raw);
   request.set_parse_special(flags.parse_special);
+  TANDEM_RETURN_IF_ERROR(ApplyLoraFlag(flags.lora, request.mutable_lora()));
   for (const std::string& text : flags.texts) request.add_inputs()->set_text(text);
   if (!flags.ids.empty()) {
     TANDEM_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, ParseTokenIds(flags.ids));
@@ -116,6 +118,7 @@ void AddEmbed(CLI::App& app, Action* action) {
       ->check(CLI::IsMember({"numbers", "json"}))
       ->capture_default_str();
   command->add_flag("--parse-special", flags->parse_special, "Text in TEXT that spells a control token is that token");
+  AddLoraFlag(*command, &flags->lora);
   AddTextModelFlags(*command, &flags->model);
   command->callback([flags, action] { *action = [flags] { return Run(*flags); }; });
 }

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "cli/lora_flag.h"
 #include "engine/base/status_macros.h"
 
 namespace tandem::cli {
@@ -130,6 +131,7 @@ void AddGenerationFlags(CLI::App& command, GenerationFlags* flags) {
   command.add_option("--max-tokens", flags->max_tokens,
                      "Generate at most this many tokens; default: until the context is full");
   command.add_option("--stop", flags->stop, "End before this text; may be repeated")->allow_extra_args(false);
+  AddLoraFlag(command, &flags->lora);
   command.add_flag("--ignore-end-of-turn", flags->ignore_end_of_turn, "Go on when the model ends its turn");
 }
 
@@ -164,7 +166,7 @@ absl::Status ApplyGenerationFlags(const GenerationFlags& flags, v1::GenerateRequ
   if (flags.max_tokens) request->set_max_tokens(*flags.max_tokens);
   for (const std::string& stop : flags.stop) request->add_stop(stop);
   request->set_ignore_end_of_turn(flags.ignore_end_of_turn);
-  return absl::OkStatus();
+  return ApplyLoraFlag(flags.lora, request->mutable_lora());
 }
 
 }  // namespace tandem::cli

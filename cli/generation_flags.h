@@ -42,11 +42,12 @@ struct GenerationFlags {
   std::optional<uint32_t> max_tokens;
   std::vector<std::string> stop;
   bool ignore_end_of_turn = false;
+  std::vector<std::string> lora;  // NAME[=SCALE]
 };
 void AddGenerationFlags(CLI::App& command, GenerationFlags* flags);
-// Fills sampling, dry, banned_text, grammar or json_schema, max_tokens, stop and ignore_end_of_turn of `request`.
-// Errors: kInvalidArgument (a
-// --logit-bias that is not ID=BIAS, a name in --filters that is none).
+// Fills sampling, dry, banned_text, grammar or json_schema, max_tokens, stop, ignore_end_of_turn and lora of `request`.
+// Errors: kInvalidArgument (a --logit-bias that is not ID=BIAS, a name in --filters that is none, a --lora whose scale
+// is no number).
 absl::Status ApplyGenerationFlags(const GenerationFlags& flags, v1::GenerateRequest* request);
 
 }  // namespace tandem::cli

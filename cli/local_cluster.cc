@@ -63,6 +63,7 @@ class LogitsListener : public coordinator::GenerationListener {
 absl::StatusOr<LocalClusterOptions> LocalOptions(const TextModelFlags& flags) {
   LocalClusterOptions options;
   options.model_path = flags.model;
+  TANDEM_ASSIGN_OR_RETURN(options.adapters, coordinator::ParseAdapterPaths(flags.adapters));
   options.workers = flags.local;
   options.threads = flags.threads;
   TANDEM_ASSIGN_OR_RETURN(options.isa, engine::ParseIsa(flags.cpu_isa));
@@ -86,7 +87,7 @@ LocalCluster::~LocalCluster() {
 
 absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Create(const LocalClusterOptions& options) {
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<coordinator::ServedModel> model,
-                          coordinator::ServedModel::Open(options.model_path));
+                          coordinator::ServedModel::Open(options.model_path, options.adapters));
   const int32_t layers = model->spec().num_layers;
   if (options.workers < 1 || options.workers > layers) {
     return absl::InvalidArgumentError(absl::StrCat("cannot split over ", options.workers, " workers: ",
@@ -100,6 +101,12 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Create(const LocalCl
 absl::Status LocalCluster::LoadStages(const LocalClusterOptions& options, int32_t context) {
   const engine::ModelSpec& spec = model_->spec();
   engine::FileTensorSource source(model_->file());
+  std::vector<engine::AdapterSource> adapters = model_->adapter_files();
+  std::vector<std::unique_ptr<engine::FileTensorSource>> adapter_sources;
+  for (engine::AdapterSource& adapter : adapters) {
+    adapter_sources.push_back(std::make_unique<engine::FileTensorSource>(*adapter.file));
+    adapter.source = adapter_sources.back().get();
+  }
   ProgressBar bar(absl::StrCat("loading ", model_->name()), options.show_progress);
   for (int index = 0; index < options.workers; ++index) {
     engine::StageOptions stage;
@@ -116,8 +123,9 @@ absl::Status LocalCluster::LoadStages(const LocalClusterOptions& options, int32_
     const auto progress = [&](uint64_t done, uint64_t total) {
       bar.Update((index + static_cast<double>(done) / std::max<uint64_t>(total, 1)) / options.workers);
     };
-    TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<engine::Stage> loaded,
-                            engine::Stage::Load(spec, model_->file(), source, stage, progress, /*cancelled=*/nullptr));
+    TANDEM_ASSIGN_OR_RETURN(
+        std::unique_ptr<engine::Stage> loaded,
+        engine::Stage::Load(spec, model_->file(), source, stage, progress, /*cancelled=*/nullptr, adapters));
     loops_.push_back(std::make_unique<worker::StepLoop>(std::move(loaded), spec, index, worker::StepLoopOptions{}));
   }
   return absl::OkStatus();

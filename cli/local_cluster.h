@@ -20,6 +20,7 @@ namespace tandem::cli {
 
 struct LocalClusterOptions {
   std::string model_path;
+  std::vector<coordinator::AdapterPath> adapters;
   int workers = 1;  // 1 to the number of layers, which are shared out evenly
   int threads = 0;  // of each worker; 0: the cores shared out
   engine::Isa isa = engine::Isa::kScalar;

@@ -17,6 +17,10 @@ void AddTextModelFlags(CLI::App& command, TextModelFlags* flags) {
           ->check(CLI::Range(1, 1024))
           ->excludes(server)
           ->needs(model);
+  command.add_option("--adapter", flags->adapters, "A LoRA adapter of the model (GGUF) for --lora, as NAME=FILE")
+      ->allow_extra_args(false)
+      ->needs(local)
+      ->group("With --local");
   AddLocalClusterFlags(command, flags, local);
 }
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -31,6 +32,7 @@ class TextModel {
 struct TextModelFlags {
   std::string server = "127.0.0.1:7070";
   std::string model;  // a file with --local, else a name
+  std::vector<std::string> adapters;  // NAME=FILE
   int local = 0;      // workers of the embedded cluster; 0: use `server`
   int threads = 0;
   std::string cpu_isa = "auto";

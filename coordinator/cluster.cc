@@ -22,6 +22,15 @@ constexpr size_t kMaxWorkerMessage = 1024;
 
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
 
+v1::ModelRef RefTo(const std::string& name, const std::string& fingerprint, const engine::GgufFile& file) {
+  v1::ModelRef ref;
+  ref.set_name(name);
+  ref.set_fingerprint(fingerprint);
+  ref.set_file_bytes(file.file_bytes());
+  ref.set_header_bytes(file.header().size());
+  return ref;
+}
+
 }  // namespace
 
 Cluster::Cluster(const ServedModel& model, ClusterOptions options, PipelineEnds& ends)
@@ -145,7 +154,8 @@ absl::StatusOr<Plan> Cluster::MakePlan(int32_t context) const {
   PlanOptions options = options_.plan;
   options.context = context;
   options.min_stages = options_.min_workers;
-  TANDEM_ASSIGN_OR_RETURN(const PlanInput input, MakePlanInput(model_.file(), model_.spec(), options, Devices()));
+  TANDEM_ASSIGN_OR_RETURN(const PlanInput input,
+                          MakePlanInput(model_.file(), model_.spec(), options, Devices(), model_.adapter_files()));
   return PlanPlacement(input);
 }
 
@@ -193,6 +203,9 @@ v1::Place Cluster::PlaceMessage(const Placed& placed, size_t stage) const {
   place.mutable_kv()->set_page_tokens(placed.plan.page_tokens);
   place.mutable_kv()->set_num_pages(placed.plan.num_pages);
   place.set_max_step_tokens(placed.plan.max_step_tokens);
+  for (const ServedAdapter& adapter : model_.adapters()) {
+    *place.add_adapters() = RefTo(adapter.name, adapter.fingerprint, *adapter.file);
+  }
   return place;
 }
 
@@ -281,14 +294,7 @@ std::string Cluster::Detail() const {
   return detail;
 }
 
-v1::ModelRef Cluster::ModelProto() const {
-  v1::ModelRef model;
-  model.set_name(model_.name());
-  model.set_fingerprint(model_.fingerprint());
-  model.set_file_bytes(model_.file().file_bytes());
-  model.set_header_bytes(model_.file().header().size());
-  return model;
-}
+v1::ModelRef Cluster::ModelProto() const { return RefTo(model_.name(), model_.fingerprint(), model_.file()); }
 
 v1::ClusterState Cluster::State() const {
   v1::ClusterState state;

@@ -14,6 +14,9 @@ void AddCoordinatorFlags(CLI::App& app, CoordinatorConfig* config) {
       ->capture_default_str();
   app.add_option("--advertise", config->advertise,
                  "Address under which workers reach this coordinator (default: that of --listen)");
+  app.add_option("--adapter", config->adapters,
+                 "A LoRA adapter of the model (GGUF) that requests may name, as NAME=FILE; may be repeated")
+      ->allow_extra_args(false);
   app.add_option("--min-workers", config->min_workers,
                  "Wait for this many workers, and give each at least one layer where possible")
       ->check(CLI::Range(0, 1024))

@@ -309,8 +309,8 @@ void Dispatcher::SendSteps() {
     frame->set_step(plan->step);
     for (const PlannedSlice& slice : plan->slices) {
       const GenerationTask& task = tasks_.at(slice.sequence).task;
-      v1::Slice* added =
-          AppendSlice(slice, *scheduler_.Find(slice.sequence), task.sampling, task.penalty_window, frame.get());
+      v1::Slice* added = AppendSlice(slice, *scheduler_.Find(slice.sequence), task.sampling, task.penalty_window,
+                                     task.adapters, frame.get());
       if (slice.output == engine::SliceOutput::kSample && task.guide != nullptr) task.guide->Describe(added);
     }
     if (absl::Status sent = link_->Send(std::move(frame)); !sent.ok()) Break(sent);

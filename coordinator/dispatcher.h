@@ -52,6 +52,8 @@ struct GenerationTask {
   // What is wanted, as in SequenceSpec. Other than kSample nothing is generated, and of the fields above only the
   // prompt counts.
   engine::SliceOutput output = engine::SliceOutput::kSample;
+  // Checked before; put into every slice.
+  std::vector<engine::AdapterUse> adapters;
 };
 
 // How a generation ended. Seconds: from arrival to first step, to first token, to last token.

@@ -2,10 +2,12 @@
 
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "engine/base/status_macros.h"
 #include "engine/gguf/gguf_split.h"
+#include "engine/model/adapter.h"
 
 namespace tandem::coordinator {
 namespace {
@@ -23,7 +25,55 @@ std::string NameOf(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Open(const std::string& path) {
+absl::StatusOr<std::vector<AdapterPath>> ParseAdapterPaths(const std::vector<std::string>& entries) {
+  std::vector<AdapterPath> paths;
+  absl::flat_hash_set<std::string> names;
+  for (const std::string& entry : entries) {
+    const size_t equals = entry.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == entry.size()) {
+      return absl::InvalidArgumentError(absl::StrCat("adapter \"", entry, "\" is not of the form NAME=FILE"));
+    }
+    AdapterPath path{.name = entry.substr(0, equals), .path = entry.substr(equals + 1)};
+    if (!names.insert(path.name).second) {
+      return absl::InvalidArgumentError(absl::StrCat("two adapters are named \"", path.name, "\""));
+    }
+    paths.push_back(std::move(path));
+  }
+  return paths;
+}
+
+std::vector<engine::AdapterSource> ServedModel::adapter_files() const {
+  std::vector<engine::AdapterSource> files;
+  for (const ServedAdapter& adapter : adapters_) files.push_back({adapter.file.get(), nullptr});
+  return files;
+}
+
+const engine::GgufFile* ServedModel::FindFile(const std::string& fingerprint) const {
+  if (fingerprint == fingerprint_) return file_.get();
+  for (const ServedAdapter& adapter : adapters_) {
+    if (fingerprint == adapter.fingerprint) return adapter.file.get();
+  }
+  return nullptr;
+}
+
+absl::Status ServedModel::OpenAdapters(const std::vector<AdapterPath>& paths) {
+  for (const AdapterPath& path : paths) {
+    ServedAdapter adapter;
+    adapter.name = path.name;
+    TANDEM_ASSIGN_OR_RETURN(adapter.file, engine::GgufFile::Open(path.path));
+    if (auto read = engine::ReadAdapter(*adapter.file, spec_, *file_); !read.ok()) {
+      return InFile(path.path, read.status());
+    }
+    auto fingerprint = adapter.file->Fingerprint();
+    if (!fingerprint.ok()) return InFile(path.path, fingerprint.status());
+    adapter.fingerprint = *std::move(fingerprint);
+    adapters_.push_back(std::move(adapter));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Open(const std::string& path,
+                                                               const std::vector<AdapterPath>& adapters) {
   auto model = std::unique_ptr<ServedModel>(new ServedModel);
   model->name_ = NameOf(path);
   TANDEM_ASSIGN_OR_RETURN(model->file_, engine::GgufFile::Open(path));
@@ -41,6 +91,7 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Open(const std::string
   if (!fingerprint.ok()) return InFile(path, fingerprint.status());
   model->grammars_ = std::make_unique<GrammarCache>(*model->tokenizer_);
   model->fingerprint_ = *std::move(fingerprint);
+  TANDEM_RETURN_IF_ERROR(model->OpenAdapters(adapters));
 
   auto source = model->file_->GetString("tokenizer.chat_template");
   if (!source.ok()) {

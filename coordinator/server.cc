@@ -174,11 +174,17 @@ absl::Status CheckStepFitsMessage(const CoordinatorConfig& config, const engine:
                                                  " values a message has room for ", most, " tokens"));
 }
 
+absl::StatusOr<std::unique_ptr<ServedModel>> OpenModel(const CoordinatorConfig& config) {
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<AdapterPath> adapters, ParseAdapterPaths(config.adapters));
+  return ServedModel::Open(config.model_path, adapters);
+}
+
 absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const CoordinatorConfig& config) {
   TANDEM_RETURN_IF_ERROR(CheckConfig(config));
-  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ServedModel> model, ServedModel::Open(config.model_path));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ServedModel> model, OpenModel(config));
   // Settings that only the planner understands are refused now, not when the first worker comes.
-  TANDEM_RETURN_IF_ERROR(MakePlanInput(model->file(), model->spec(), ClusterOptionsOf(config).plan, {}).status());
+  TANDEM_RETURN_IF_ERROR(
+      MakePlanInput(model->file(), model->spec(), ClusterOptionsOf(config).plan, {}, model->adapter_files()).status());
   TANDEM_RETURN_IF_ERROR(CheckStepFitsMessage(config, model->spec()));
   if (!model->chat_status().ok()) spdlog::warn("{}", std::string(model->chat_status().message()));
   auto coordinator = std::unique_ptr<Coordinator>(new Coordinator(std::make_unique<Parts>(config, std::move(model))));

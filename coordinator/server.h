@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -15,6 +16,7 @@ namespace tandem::coordinator {
 
 struct CoordinatorConfig {
   std::string model_path;
+  std::vector<std::string> adapters;      // NAME=FILE each: low-rank adapters that requests may name
   std::string listen = "127.0.0.1:7070";  // port 0: any
   std::string advertise;                  // where workers reach it; empty: `listen` with the real port
   int32_t min_workers = 1;                // place nothing with fewer (0 is 1); each gets a layer where possible

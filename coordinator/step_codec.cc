@@ -127,7 +127,7 @@ absl::Status DecodeResult(const v1::StepFrame& frame, const PlannedSlice& slice,
 }  // namespace
 
 v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1::Sampling& sampling,
-                       int32_t penalty_window, v1::StepFrame* frame) {
+                       int32_t penalty_window, std::span<const engine::AdapterUse> adapters, v1::StepFrame* frame) {
   v1::Slice* slice = frame->add_slices();
   slice->set_sequence(planned.sequence);
   slice->set_position(planned.position);
@@ -136,6 +136,11 @@ v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, co
   slice->mutable_tokens()->Add(begin, end);
   slice->mutable_pages()->Add(planned.pages.begin(), planned.pages.end());
   slice->set_output(OutputToProto(planned.output));
+  for (const engine::AdapterUse& use : adapters) {
+    v1::SliceAdapter* adapter = slice->add_adapters();
+    adapter->set_adapter(static_cast<uint32_t>(use.adapter));
+    adapter->set_scale(use.scale);
+  }
   if (planned.output != engine::SliceOutput::kSample) return slice;
   *slice->mutable_sampling() = sampling;
   const int32_t seen = std::min(penalty_window, planned.position + planned.count);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -11,9 +12,10 @@
 
 namespace tandem::coordinator {
 
-// Appends `planned` of `sequence` to a frame and returns it. `sampling` and `penalty_window` as in GenerationTask.
+// Appends `planned` of `sequence` to a frame and returns it. `sampling`, `penalty_window` and `adapters` as in
+// GenerationTask.
 v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1::Sampling& sampling,
-                       int32_t penalty_window, v1::StepFrame* frame);
+                       int32_t penalty_window, std::span<const engine::AdapterUse> adapters, v1::StepFrame* frame);
 
 // What a step gave for one of its slices.
 struct StepOutput {

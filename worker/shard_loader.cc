@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
 #include "engine/gguf/gguf_split.h"
+#include "engine/model/adapter.h"
 #include "engine/model/model_layout.h"
 #include "proto/support/engine_convert.h"
 #include "worker/remote_model.h"
@@ -83,6 +84,54 @@ uint64_t TotalBytes(const engine::GgufFile& file, const std::vector<std::string>
   return total;
 }
 
+// More than this many adapters in a placement are refused.
+constexpr int kMaxAdapters = 256;
+
+absl::Status CheckAdapterCount(const v1::Place& place) {
+  if (place.adapters_size() <= kMaxAdapters) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the placement has ", place.adapters_size(), " adapters, limit ", kMaxAdapters));
+}
+
+// A file that a stage is loaded from: on this machine's disk, or the coordinator's.
+struct StageFile {
+  std::unique_ptr<engine::GgufFile> file;
+  std::string fingerprint;
+  bool local = false;
+};
+
+// Borrows its arguments.
+class FileOpener {
+ public:
+  FileOpener(const std::vector<std::string>& paths, v1::Cluster::StubInterface& coordinator, LoadCancel& cancel)
+      : paths_(paths), coordinator_(coordinator), cancel_(cancel) {}
+
+  absl::StatusOr<StageFile> Open(const v1::ModelRef& ref) {
+    StageFile file;
+    file.file = FindLocalModel(paths_, ref);
+    file.fingerprint = ref.fingerprint();
+    file.local = file.file != nullptr;
+    if (!file.local) {
+      TANDEM_ASSIGN_OR_RETURN(file.file, FetchHeader(coordinator_, ref, cancel_));
+    }
+    return file;
+  }
+
+  // The tensors `names`, which are asked for in that order. `on_bytes` is called for those that come from the
+  // coordinator; it may be null.
+  std::unique_ptr<engine::TensorSource> Source(const StageFile& file, std::vector<std::string> names,
+                                               RemoteTensorSource::OnBytes on_bytes) {
+    if (file.local) return std::make_unique<engine::FileTensorSource>(*file.file);
+    return std::make_unique<RemoteTensorSource>(coordinator_, file.fingerprint, std::move(names), cancel_,
+                                                std::move(on_bytes));
+  }
+
+ private:
+  const std::vector<std::string>& paths_;
+  v1::Cluster::StubInterface& coordinator_;
+  LoadCancel& cancel_;
+};
+
 }  // namespace
 
 std::unique_ptr<engine::GgufFile> FindLocalModel(const std::vector<std::string>& paths, const v1::ModelRef& model) {
@@ -113,36 +162,44 @@ absl::StatusOr<LoadedShard> LoadShard(const ShardLoaderOptions& options, const v
                                       v1::Cluster::StubInterface& coordinator, const engine::LoadProgress& progress,
                                       LoadCancel& cancel) {
   TANDEM_ASSIGN_OR_RETURN(const engine::StageOptions stage_options, StageOptionsFrom(options, place));
+  TANDEM_RETURN_IF_ERROR(CheckAdapterCount(place));
   LoadedShard shard;
-  std::unique_ptr<engine::GgufFile> file = FindLocalModel(options.model_paths, place.model());
-  shard.from_local_file = file != nullptr;
-  if (file == nullptr) {
-    TANDEM_ASSIGN_OR_RETURN(file, FetchHeader(coordinator, place.model(), cancel));
+  FileOpener opener(options.model_paths, coordinator, cancel);
+  TANDEM_ASSIGN_OR_RETURN(const StageFile model, opener.Open(place.model()));
+  shard.from_local_file = model.local;
+  TANDEM_ASSIGN_OR_RETURN(shard.spec, engine::ReadModelSpec(*model.file));
+  std::vector<StageFile> adapters;
+  std::vector<engine::AdapterSource> sources;
+  for (const v1::ModelRef& ref : place.adapters()) {
+    TANDEM_ASSIGN_OR_RETURN(StageFile adapter, opener.Open(ref));
+    sources.push_back({adapter.file.get(), nullptr});
+    adapters.push_back(std::move(adapter));
   }
-  TANDEM_ASSIGN_OR_RETURN(shard.spec, engine::ReadModelSpec(*file));
   TANDEM_ASSIGN_OR_RETURN(const engine::StageMemory wanted,
-                          engine::EstimateStageMemory(shard.spec, *file, stage_options));
+                          engine::EstimateStageMemory(shard.spec, *model.file, stage_options, sources));
   TANDEM_RETURN_IF_ERROR(CheckFits(wanted, options.memory_bytes));
 
-  const auto load = [&](engine::TensorSource& source, const engine::LoadProgress& on_tensor) {
-    return engine::Stage::Load(shard.spec, *file, source, stage_options, on_tensor,
-                               [&cancel] { return cancel.cancelled(); });
-  };
-  if (shard.from_local_file) {
-    engine::FileTensorSource source(*file);
-    TANDEM_ASSIGN_OR_RETURN(shard.stage, load(source, progress));
-    return shard;
+  const int32_t first = stage_options.first_layer, end = stage_options.end_layer;
+  std::vector<std::unique_ptr<engine::TensorSource>> owned;
+  for (size_t i = 0; i < adapters.size(); ++i) {
+    TANDEM_ASSIGN_OR_RETURN(const engine::AdapterSpec spec,
+                            engine::ReadAdapter(*adapters[i].file, shard.spec, *model.file));
+    owned.push_back(opener.Source(adapters[i], engine::AdapterTensorNames(spec, first, end), /*on_bytes=*/nullptr));
+    sources[i].source = owned.back().get();
   }
-  std::vector<std::string> names =
-      engine::StageTensorNames(shard.spec, *file, stage_options.first_layer, stage_options.end_layer);
+  std::vector<std::string> names = engine::StageTensorNames(shard.spec, *model.file, first, end);
   uint64_t done = 0;
-  const uint64_t total = TotalBytes(*file, names);
+  const uint64_t total = TotalBytes(*model.file, names);
   // Counted piece by piece: a tensor may take a minute on its way.
-  RemoteTensorSource source(coordinator, place.model().fingerprint(), std::move(names), cancel, [&](uint64_t bytes) {
+  const auto on_bytes = [&](uint64_t bytes) {
     done += bytes;
     if (progress) progress(done, total);
-  });
-  TANDEM_ASSIGN_OR_RETURN(shard.stage, load(source, nullptr));
+  };
+  const std::unique_ptr<engine::TensorSource> source = opener.Source(model, std::move(names), on_bytes);
+  TANDEM_ASSIGN_OR_RETURN(shard.stage,
+                          engine::Stage::Load(
+                              shard.spec, *model.file, *source, stage_options, model.local ? progress : nullptr,
+                              [&cancel] { return cancel.cancelled(); }, sources));
   return shard;
 }
 

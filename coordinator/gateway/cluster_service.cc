@@ -64,9 +64,9 @@ class ChunkStream : public grpc::ServerWriteReactor<Response> {
   Response chunk_;  // being filled or written
 };
 
-absl::Status CheckFingerprint(const std::string& fingerprint, const ServedModel& model) {
-  if (fingerprint == model.fingerprint()) return absl::OkStatus();
-  return absl::NotFoundError(absl::StrCat("no model with fingerprint \"", fingerprint.substr(0, 64),
+absl::StatusOr<const engine::GgufFile*> FileWith(const std::string& fingerprint, const ServedModel& model) {
+  if (const engine::GgufFile* file = model.FindFile(fingerprint); file != nullptr) return file;
+  return absl::NotFoundError(absl::StrCat("no file with fingerprint \"", fingerprint.substr(0, 64),
                                           "\" here; served is ", model.fingerprint(), " (", model.name(), ")"));
 }
 
@@ -114,10 +114,9 @@ grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* ClusterServi
 
 grpc::ServerWriteReactor<v1::FileChunk>* ClusterService::FetchHeader(grpc::CallbackServerContext* context,
                                                                      const v1::FetchHeaderRequest* request) {
-  if (absl::Status known = CheckFingerprint(request->fingerprint(), model_); !known.ok()) {
-    return new Refusal<v1::FileChunk>(known);
-  }
-  auto fill = [header = model_.file().header()](v1::FileChunk* chunk) mutable {
+  const absl::StatusOr<const engine::GgufFile*> file = FileWith(request->fingerprint(), model_);
+  if (!file.ok()) return new Refusal<v1::FileChunk>(file.status());
+  auto fill = [header = (*file)->header()](v1::FileChunk* chunk) mutable {
     if (header.empty()) return false;
     const auto part = header.first(std::min<uint64_t>(kChunkBytes, header.size()));
     chunk->set_data(part.data(), part.size());
@@ -131,17 +130,16 @@ grpc::ServerWriteReactor<v1::FileChunk>* ClusterService::FetchHeader(grpc::Callb
 
 grpc::ServerWriteReactor<v1::TensorChunk>* ClusterService::FetchTensors(grpc::CallbackServerContext* context,
                                                                         const v1::FetchTensorsRequest* request) {
-  if (absl::Status known = CheckFingerprint(request->fingerprint(), model_); !known.ok()) {
-    return new Refusal<v1::TensorChunk>(known);
-  }
+  const absl::StatusOr<const engine::GgufFile*> file = FileWith(request->fingerprint(), model_);
+  if (!file.ok()) return new Refusal<v1::TensorChunk>(file.status());
   std::vector<const engine::GgufTensor*> tensors;
   for (const std::string& name : request->tensors()) {
-    tensors.push_back(model_.file().FindTensor(name));
+    tensors.push_back((*file)->FindTensor(name));
     if (tensors.back() != nullptr) continue;
     return new Refusal<v1::TensorChunk>(
         absl::NotFoundError(absl::StrCat("the model has no tensor \"", name.substr(0, 128), "\"")));
   }
-  auto reader = std::make_shared<TensorReader>(model_.file(), std::move(tensors));
+  auto reader = std::make_shared<TensorReader>(**file, std::move(tensors));
   auto* stream =
       new ChunkStream<v1::TensorChunk>(file_reader_, [reader](v1::TensorChunk* chunk) { return reader->Fill(chunk); });
   stream->Start();

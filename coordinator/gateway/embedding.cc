@@ -220,6 +220,7 @@ absl::StatusOr<std::unique_ptr<EmbedBatch>> Embedder::Start(const v1::EmbedReque
   TANDEM_RETURN_IF_ERROR(CheckModelName(request.model(), model_));
   TANDEM_RETURN_IF_ERROR(CheckCount(request, model_));
   TANDEM_ASSIGN_OR_RETURN(const v1::Pooling pooling, ChoosePooling(request.pooling(), model_));
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<engine::AdapterUse> adapters, AdaptersOf(request.lora(), model_));
   std::vector<GenerationTask> tasks;
   for (int i = 0; i < request.inputs_size(); ++i) {
     absl::StatusOr<std::vector<int32_t>> tokens = TokensOf(request.inputs(i), request.parse_special(), model_);
@@ -227,6 +228,7 @@ absl::StatusOr<std::unique_ptr<EmbedBatch>> Embedder::Start(const v1::EmbedReque
     GenerationTask& task = tasks.emplace_back();
     task.prompt = *std::move(tokens);
     task.output = OutputFor(pooling);
+    task.adapters = adapters;
   }
   auto batch = std::make_shared<Batch>(dispatcher_, request.inputs_size(), pooling,
                                        !request.has_normalize() || request.normalize(), std::move(on_done));

@@ -31,9 +31,9 @@ class Embedder {
   Embedder(const ServedModel& model, Dispatcher& dispatcher) : model_(model), dispatcher_(dispatcher) {}
 
   // Checks and tokenises on the caller's thread. `on_done` may be called before this returns; it is never called if
-  // this fails. If one input fails, so does the batch. Errors: kNotFound (model), kInvalidArgument (no inputs or too
-  // many, one that is empty or longer than the context, a pooling that does not exist or that the model's file asks for
-  // and Tandem does not have), those of Dispatcher::Submit.
+  // this fails. If one input fails, so does the batch. Errors: kNotFound (model or adapter), kInvalidArgument (no
+  // inputs or too many, one that is empty or longer than the context, a pooling that does not exist or that the model's
+  // file asks for and Tandem does not have), those of Dispatcher::Submit.
   absl::StatusOr<std::unique_ptr<EmbedBatch>> Start(const v1::EmbedRequest& request, EmbedCallback on_done);
 
   static constexpr int kMaxInputs = 256;

@@ -229,6 +229,7 @@ grpc::ServerUnaryReactor* GenerateService::ListModels(grpc::CallbackServerContex
   model->set_vocabulary(model_.spec().vocab);
   model->set_ready(dispatcher_.stats().epoch != 0);
   model->set_has_chat_template(model_.chat_template() != nullptr);
+  for (const ServedAdapter& adapter : model_.adapters()) model->add_adapters(adapter.name);
   return Reply(context, absl::OkStatus());
 }
 

@@ -11,6 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "engine/base/status_macros.h"
@@ -175,6 +176,37 @@ absl::StatusOr<std::vector<int32_t>> TokensOfIds(const v1::TokenIds& ids, const 
   return tokens;
 }
 
+absl::StatusOr<std::vector<engine::AdapterUse>> AdaptersOf(const google::protobuf::RepeatedPtrField<v1::Lora>& lora,
+                                                           const ServedModel& model) {
+  if (lora.size() > engine::kMaxSliceAdapters) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("lora has ", lora.size(), " entries, at most ", engine::kMaxSliceAdapters, " are allowed"));
+  }
+  const std::span<const ServedAdapter> loaded = model.adapters();
+  std::vector<engine::AdapterUse> uses;
+  for (const v1::Lora& wanted : lora) {
+    const auto it = std::find_if(loaded.begin(), loaded.end(),
+                                 [&](const ServedAdapter& adapter) { return adapter.name == wanted.name(); });
+    if (it == loaded.end()) {
+      const auto name = [](std::string* out, const ServedAdapter& adapter) { absl::StrAppend(out, adapter.name); };
+      return absl::NotFoundError(absl::StrCat("no adapter \"", wanted.name().substr(0, 64), "\" here; loaded: ",
+                                              loaded.empty() ? "none" : absl::StrJoin(loaded, ", ", name)));
+    }
+    const engine::AdapterUse use{.adapter = static_cast<int32_t>(it - loaded.begin()),
+                                 .scale = wanted.has_scale() ? wanted.scale() : 1.0f};
+    if (!(std::fabs(use.scale) <= engine::kMaxAdapterScale)) {
+      return absl::InvalidArgumentError(absl::StrCat("lora: the scale of \"", wanted.name(), "\" is ", use.scale,
+                                                     ", expected within +-", engine::kMaxAdapterScale));
+    }
+    for (const engine::AdapterUse& before : uses) {
+      if (before.adapter != use.adapter) continue;
+      return absl::InvalidArgumentError(absl::StrCat("lora names \"", wanted.name(), "\" twice"));
+    }
+    uses.push_back(use);
+  }
+  return uses;
+}
+
 absl::Status CheckModelName(const std::string& name, const ServedModel& model) {
   if (name.empty() || name == model.name()) return absl::OkStatus();
   return absl::NotFoundError(absl::StrCat("no model \"", name, "\" here; served is \"", model.name(), "\""));
@@ -192,6 +224,7 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& reques
                           proto_support::SamplingFromProto(sampling, model.spec().vocab));
 
   PreparedRequest prepared;
+  TANDEM_ASSIGN_OR_RETURN(prepared.task.adapters, AdaptersOf(request.lora(), model));
   TANDEM_ASSIGN_OR_RETURN(prepared.task.prompt, PromptTokens(request, model));
   if (prepared.task.prompt.empty()) return absl::InvalidArgumentError("the prompt gives no tokens");
   prepared.stop_strings.assign(request.stop().begin(), request.stop().end());

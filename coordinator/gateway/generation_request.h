@@ -36,6 +36,11 @@ absl::StatusOr<std::vector<int32_t>> TokensOfText(absl::string_view field, const
                                                   const ServedModel& model);
 absl::StatusOr<std::vector<int32_t>> TokensOfIds(const v1::TokenIds& ids, const ServedModel& model);
 
+// The adapters that a request names. Errors: kNotFound (one that is not loaded; names those that are), kInvalidArgument
+// (too many, one twice, a scale out of range; with value and limit).
+absl::StatusOr<std::vector<engine::AdapterUse>> AdaptersOf(const google::protobuf::RepeatedPtrField<v1::Lora>& lora,
+                                                           const ServedModel& model);
+
 // OK if `name` is empty or the model's. Errors: kNotFound.
 absl::Status CheckModelName(const std::string& name, const ServedModel& model);
 

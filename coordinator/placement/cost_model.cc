@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/model/adapter.h"
 
 namespace tandem::coordinator {
 namespace {
@@ -17,7 +18,7 @@ double Seconds(const engine::PartCost& part, const PlanDevice& device, int32_t t
 
 absl::StatusOr<uint64_t> ScratchOf(const engine::GgufFile& file, const engine::ModelSpec& spec,
                                    const PlanOptions& options, int32_t first, int32_t end, int32_t num_pages,
-                                   int32_t threads) {
+                                   int32_t threads, std::span<const engine::AdapterSource> adapters) {
   engine::StageOptions stage;
   stage.first_layer = first;
   stage.end_layer = end;
@@ -26,14 +27,27 @@ absl::StatusOr<uint64_t> ScratchOf(const engine::GgufFile& file, const engine::M
   stage.num_pages = num_pages;
   stage.max_step_tokens = options.max_step_tokens;
   stage.threads = threads;
-  TANDEM_ASSIGN_OR_RETURN(const engine::StageMemory memory, engine::EstimateStageMemory(spec, file, stage));
+  TANDEM_ASSIGN_OR_RETURN(const engine::StageMemory memory, engine::EstimateStageMemory(spec, file, stage, adapters));
   return memory.scratch;
+}
+
+absl::StatusOr<std::vector<uint64_t>> AdapterBytes(const engine::GgufFile& file, const engine::ModelSpec& spec,
+                                                   std::span<const engine::AdapterSource> adapters) {
+  std::vector<uint64_t> bytes(spec.num_layers);
+  for (const engine::AdapterSource& adapter : adapters) {
+    TANDEM_ASSIGN_OR_RETURN(const engine::AdapterSpec read, engine::ReadAdapter(*adapter.file, spec, file));
+    for (int32_t layer = 0; layer < spec.num_layers; ++layer) {
+      bytes[layer] += engine::AdapterBytes(read, *adapter.file, layer);
+    }
+  }
+  return bytes;
 }
 
 }  // namespace
 
 absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engine::ModelSpec& spec,
-                                        const PlanOptions& options, std::vector<PlanDevice> devices) {
+                                        const PlanOptions& options, std::vector<PlanDevice> devices,
+                                        std::span<const engine::AdapterSource> adapters) {
   if (options.context < 0 || options.context > spec.context) {
     return absl::InvalidArgumentError(
         absl::StrCat("context is ", options.context, " tokens; the model was made for at most ", spec.context));
@@ -47,6 +61,7 @@ absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engi
   }
   PlanInput input;
   input.cost = engine::ComputeModelCost(spec, file);
+  TANDEM_ASSIGN_OR_RETURN(input.adapter_bytes, AdapterBytes(file, spec, adapters));
   input.hidden = spec.hidden;
   input.kv_bytes_per_token_layer =
       input.cost.kv_elements_per_token_layer * (options.kv_type == engine::KvType::kF32 ? 4 : 2);
@@ -63,7 +78,7 @@ absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engi
   // The longest range of each kind, so that no shorter one needs more.
   const int32_t layers = spec.num_layers, inner = std::max(1, layers - 1);
   const auto scratch = [&](int32_t first, int32_t end) {
-    return ScratchOf(file, spec, options, first, end, pages, threads);
+    return ScratchOf(file, spec, options, first, end, pages, threads, adapters);
   };
   TANDEM_ASSIGN_OR_RETURN(input.scratch.whole, scratch(0, layers));
   TANDEM_ASSIGN_OR_RETURN(input.scratch.first, scratch(0, inner));
@@ -81,8 +96,9 @@ CostModel::CostModel(const PlanInput& input) : input_(input) {
     chunk_.push_back(SumsFor(device, input.max_step_tokens));
   }
   weight_before_.push_back(0);
-  for (const engine::PartCost& layer : input.cost.layers) {
-    weight_before_.push_back(weight_before_.back() + layer.weight_bytes);
+  for (size_t layer = 0; layer < input.cost.layers.size(); ++layer) {
+    const uint64_t adapters = input.adapter_bytes.empty() ? 0 : input.adapter_bytes[layer];
+    weight_before_.push_back(weight_before_.back() + input.cost.layers[layer].weight_bytes + adapters);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,9 @@ struct ScratchCost {
 
 struct PlanInput {
   engine::ModelCost cost;
+  // Of each layer; empty: no adapters. A token reads only those that its request names, so they count as memory and not
+  // as time.
+  std::vector<uint64_t> adapter_bytes;
   int32_t hidden = 0;
   uint64_t kv_bytes_per_token_layer = 0;
   ScratchCost scratch;
@@ -62,10 +66,12 @@ struct PlanOptions {
 inline constexpr int32_t kDefaultContext = 4096;
 inline constexpr int32_t kMaxSequences = 1024;
 
-// Everything of the model and the options; the caller may set `link`. `spec` was read from `file`. Errors:
-// kInvalidArgument (a context beyond the model's, options out of range; with value and limit).
+// Everything of the model, its adapters (their sources are not needed) and the options; the caller may set `link`.
+// `spec` was read from `file`. Errors: kInvalidArgument (a context beyond the model's, options out of range; with value
+// and limit), those of ReadAdapter.
 absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engine::ModelSpec& spec,
-                                        const PlanOptions& options, std::vector<PlanDevice> devices);
+                                        const PlanOptions& options, std::vector<PlanDevice> devices,
+                                        std::span<const engine::AdapterSource> adapters = {});
 
 // Costs of ranges in constant time. Time of a layer is the larger of reading once the weights that its tokens use and
 // of its products: memory bounds decode, arithmetic bounds prefill. Attention is left out: it is the same for every

@@ -118,6 +118,17 @@ absl::Status DrawStateFromProto(const v1::Slice& slice, int32_t vocab, StepStora
   return engine::ValidateDrawState(*draw, vocab);
 }
 
+// `storage` has room for them.
+absl::Status AdaptersFromProto(const v1::Slice& slice, StepStorage* storage, engine::Slice* out) {
+  const size_t first = storage->adapters.size();
+  for (const v1::SliceAdapter& adapter : slice.adapters()) {
+    if (adapter.adapter() > kMaxInt32) return Bad("adapter is ", adapter.adapter(), ", limit ", kMaxInt32);
+    storage->adapters.push_back({.adapter = static_cast<int32_t>(adapter.adapter()), .scale = adapter.scale()});
+  }
+  out->adapters = std::span(storage->adapters).subspan(first);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<engine::Slice> SliceFromProto(const v1::Slice& slice, int32_t vocab, StepStorage* storage) {
   engine::Slice out;
   if (slice.position() > kMaxInt32) return Bad("position is ", slice.position(), ", limit ", kMaxInt32);
@@ -126,6 +137,7 @@ absl::StatusOr<engine::Slice> SliceFromProto(const v1::Slice& slice, int32_t voc
   TANDEM_RETURN_IF_ERROR(CheckTokens("tokens", slice.tokens(), vocab));
   out.tokens = AsInt32(slice.tokens());
   out.pages = {slice.pages().data(), static_cast<size_t>(slice.pages_size())};
+  TANDEM_RETURN_IF_ERROR(AdaptersFromProto(slice, storage, &out));
   TANDEM_ASSIGN_OR_RETURN(out.output, OutputFromProto(slice.output()));
   if (out.output == engine::SliceOutput::kSample) {
     TANDEM_ASSIGN_OR_RETURN(engine::SamplingParams params, SamplingFromProto(slice.sampling(), vocab));
@@ -218,11 +230,15 @@ absl::StatusOr<engine::Step> StepFromFrame(const v1::StepFrame& frame, const eng
   engine::Step step;
   step.slices.reserve(frame.slices_size());
   storage->sampling.clear();
-  storage->sampling.reserve(frame.slices_size());  // slices point into it: it must not move
+  storage->sampling.reserve(frame.slices_size());  // slices point into these: they must not move
   storage->dry.clear();
   storage->dry.reserve(frame.slices_size());
   storage->allowed.clear();
   storage->allowed.reserve(frame.slices_size());
+  size_t adapters = 0;
+  for (const v1::Slice& slice : frame.slices()) adapters += slice.adapters_size();
+  storage->adapters.clear();
+  storage->adapters.reserve(adapters);
   uint64_t tokens = 0;
   for (int i = 0; i < frame.slices_size(); ++i) {
     absl::StatusOr<engine::Slice> slice = SliceFromProto(frame.slices(i), spec.vocab, storage);

@@ -31,6 +31,7 @@ struct StepStorage {
   std::vector<engine::SamplingParams> sampling;
   std::vector<std::vector<std::pair<int32_t, float>>> dry;
   std::vector<std::vector<uint64_t>> allowed;
+  std::vector<engine::AdapterUse> adapters;  // of all slices
 };
 // Checks counts and sizes (activations must be tokens * hidden floats, or empty on the first stage); Stage::Run checks
 // the rest. Errors: kInvalidArgument naming slice, field, value and limit.

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "proto/support/protocol_version.h"
@@ -84,7 +85,8 @@ TEST_F(RegistryTest, UnknownIdsAreIgnored) {
 TEST_F(RegistryTest, OtherProtocolVersionIsRefusedWithBoth) {
   v1::Hello hello = Hello();
   hello.set_protocol_version(77);
-  ExpectRefused(hello, absl::StatusCode::kFailedPrecondition, "version 77, the coordinator version 1");
+  ExpectRefused(hello, absl::StatusCode::kFailedPrecondition,
+                absl::StrCat("version 77, the coordinator version ", proto_support::kProtocolVersion));
 }
 
 TEST_F(RegistryTest, ImpossibleHellosAreRefused) {

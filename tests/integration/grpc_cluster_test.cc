@@ -1,4 +1,6 @@
 // Coordinator and workers in one process, joined by real gRPC on loopback: what clients and peers see of the services.
+#include <unistd.h>
+
 #include <chrono>
 #include <memory>
 #include <string>
@@ -19,6 +21,8 @@
 #include "tandem/v1/cluster.grpc.pb.h"
 #include "tandem/v1/generate.grpc.pb.h"
 #include "tests/integration/answers.h"
+#include "tests/support/tiny_adapter.h"
+#include "tests/support/tiny_model.h"
 #include "worker/worker.h"
 
 namespace tandem::testing {
@@ -35,6 +39,7 @@ class GrpcClusterTest : public ::testing::Test {
     config.model_path = WriteTinyModel();
     config.listen = "127.0.0.1:0";
     config.min_workers = min_workers;
+    config.adapters = adapters_;
     auto started = coordinator::Coordinator::Start(config);
     ASSERT_TRUE(started.ok()) << started.status();
     coordinator_ = *std::move(started);
@@ -104,6 +109,7 @@ class GrpcClusterTest : public ::testing::Test {
     if (coordinator_) coordinator_->Stop();
   }
 
+  std::vector<std::string> adapters_;  // NAME=FILE, for StartCoordinator
   std::unique_ptr<coordinator::Coordinator> coordinator_;
   std::vector<std::unique_ptr<worker::Worker>> workers_;
   std::string server_;
@@ -351,6 +357,40 @@ TEST_F(GrpcClusterTest, EmbeddingsSurviveALostWorkerAndADeadlineFreesTheirPages)
   const v1::ClusterState state =
       WaitForState([](const v1::ClusterState& s) { return s.running() == 0 && s.kv_pages_used() == 0; });
   EXPECT_EQ(state.kv_pages_used(), 0u);
+}
+
+TEST_F(GrpcClusterTest, AdaptersAreFetchedListedAndKeptThroughTheLossOfAWorker) {
+  const std::string path = absl::StrCat(::testing::TempDir(), "/tandem-poet-", getpid(), ".gguf");
+  ASSERT_TRUE(MakeTinyAdapter(MakeTinyModel({.layers = 4}), {.rank = 8, .alpha = 16}).Write(path).ok());
+  adapters_ = {absl::StrCat("poet=", path)};
+  StartCluster(2);
+  v1::GenerateRequest request = IdsRequest({5, 6, 7}, 240);
+  const Answer plain = Ask(request);
+  request.add_lora()->set_name("poet");
+  cli::LocalClusterOptions options;
+  options.model_path = WriteTinyModel();
+  options.adapters = {{"poet", path}};
+  auto local = cli::LocalCluster::Create(options);
+  ASSERT_TRUE(local.ok()) << local.status();
+  const Answer expected = testing::Ask(**local, request);
+  ASSERT_TRUE(expected.status.ok()) << expected.status;
+  EXPECT_NE(plain.ids, expected.ids);
+  EXPECT_EQ(Ask(request).ids, expected.ids);
+  grpc::ClientContext context;
+  v1::ListModelsResponse models;
+  ASSERT_TRUE(stub_->ListModels(&context, v1::ListModelsRequest(), &models).ok());
+  ASSERT_EQ(models.models(0).adapters_size(), 1);
+  EXPECT_EQ(models.models(0).adapters(0), "poet");
+
+  AddWorker();
+  WaitForState([](const v1::ClusterState& s) { return s.workers_size() == 3 && s.phase() == v1::PHASE_SERVING; });
+  Answer answer;
+  std::thread client([&] { answer = Ask(request); });
+  WaitForState([](const v1::ClusterState& s) { return s.running() == 1; });
+  workers_[0]->Stop();
+  client.join();
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.ids, expected.ids);
 }
 
 TEST_F(GrpcClusterTest, HealthFollowsThePipelineAndReflectionListsTheServices) {
