@@ -2,10 +2,15 @@
 
 #include "engine/model/adapter.h"
 
+#include <filesystem>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <random>
+#include <span>
 #include <string>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,6 +19,9 @@
 #include "tests/support/tiny_model.h"
 
 namespace tandem::engine {
+
+bool FuzzAdapter(std::span<const std::byte> bytes);  // tests/fuzz/adapter/adapter_fuzz_body.cc
+
 namespace {
 
 using ::testing::ElementsAre;
@@ -113,17 +121,35 @@ TEST_F(AdapterFileTest, TensorsThatTandemDoesNotAdaptAreNamed) {
                 "neither NAME.lora_a nor NAME.lora_b");
 }
 
-TEST_F(AdapterFileTest, DamagedFilesAreRefusedOrRead) {
-  const std::vector<std::byte> bytes = MakeTinyAdapter(model_, {.rank = 2, .parts = {"attn_q"}}).Serialize();
-  std::mt19937 random(1);
-  int read = 0;
-  for (int i = 0; i < 2000; ++i) {
-    std::vector<std::byte> damaged = bytes;
-    for (int k = 0; k < 1 + i % 3; ++k) damaged[random() % 900] = static_cast<std::byte>(random());
-    const auto file = GgufFile::Parse(damaged);
-    if (file.ok() && ReadAdapter(**file, spec_, *file_.file).ok()) ++read;
+std::vector<std::vector<std::byte>> Seeds() {
+  std::vector<std::vector<std::byte>> seeds;
+  const std::filesystem::path folder = std::filesystem::path(TANDEM_SOURCE_DIR) / "tests/fuzz/adapter/corpus";
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    const std::string bytes(std::istreambuf_iterator<char>(file), {});
+    const auto view = std::as_bytes(std::span(bytes));
+    seeds.emplace_back(view.begin(), view.end());
   }
-  EXPECT_LT(read, 2000);
+  return seeds;
+}
+
+TEST(AdapterRobustnessTest, EverySeedIsTaken) {
+  EXPECT_EQ(Seeds().size(), 2u);
+  for (const auto& seed : Seeds()) EXPECT_TRUE(FuzzAdapter(seed));
+}
+
+TEST(AdapterRobustnessTest, EveryDamagedFileReturns) {
+  std::mt19937 random(1);
+  int taken = 0, refused = 0;
+  for (const auto& seed : Seeds()) {
+    for (int i = 0; i < 300; ++i) {
+      std::vector<std::byte> damaged = seed;
+      for (int k = 0; k < 1 + i % 3; ++k) damaged[random() % damaged.size()] = static_cast<std::byte>(random());
+      ++(FuzzAdapter(damaged) ? taken : refused);
+    }
+  }
+  EXPECT_GT(taken, 0);
+  EXPECT_GT(refused, 0);
 }
 
 }  // namespace

@@ -204,7 +204,8 @@ TEST_P(AdaptedArchitectureTest, EqualsTheMergedModelInDouble) {
     const auto ours = (*runner)->Logits(tokens, stages == 1 ? kTokens : 7, uses);
     const auto plain = (*runner)->Logits(tokens, kTokens);
     ASSERT_TRUE(ours.ok() && plain.ok()) << ours.status();
-    EXPECT_LT(testing::RelativeError(*ours, rows), 1e-4);
+    // Gemma's GELU is rounded to a half, which makes a last bit of difference 2^-11 (architecture_test.cc).
+    EXPECT_LT(testing::RelativeError(*ours, rows), GetParam().name.starts_with("gemma") ? 4e-3 : 1e-4);
     EXPECT_GT(testing::RelativeError(*plain, rows), 1e-2) << "the adapter hardly changes anything";
     if (first.empty()) first = *ours;
     EXPECT_TRUE(*ours == first) << stages << " stages";
