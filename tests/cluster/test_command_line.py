@@ -72,6 +72,25 @@ class CommandLineTest(unittest.TestCase):
         self.assert_fails(tandem(*local, "--ids", "99999999"), 1, "99999999")
         self.assert_fails(tandem(*local, stdin="word " * 50000), 1, "context")
 
+    def test_embed_prints_a_vector_a_text(self):
+        local = ["embed", "--model", DEMO_MODEL, "--local", 2]
+        plain = tandem(*local, "12 birds", "a cat")
+        self.assertEqual(plain.returncode, 0, plain.stderr)
+        rows = [[float(x) for x in line.split()] for line in plain.stdout.splitlines()]
+        self.assertEqual(len(rows), 2)
+        for row in rows:
+            self.assertAlmostEqual(sum(x * x for x in row), 1, places=5)
+        last = json.loads(tandem(*local, "--pooling", "last", "--no-normalize", "--print", "json", stdin="12 birds").stdout)
+        self.assertEqual(last["pooling"], "last")
+        self.assertEqual(len(last["embeddings"][0]["values"]), len(rows[0]))
+        self.assert_fails(tandem(*local, ""), 1, "inputs[0]")
+
+    def test_adapters_are_checked(self):
+        local = ["generate", "--model", DEMO_MODEL, "--local", 1, "--max-tokens", 1]
+        self.assert_fails(tandem(*local, "--lora", "poet", "x"), 1, "poet", "none")
+        self.assert_fails(tandem(*local, "--adapter", f"poet={DEMO_MODEL}", "x"), 1, "general.type")
+        self.assert_fails(tandem(*local, "--adapter", "poet", "x"), 1, "NAME=FILE")
+
     def test_inspect_and_tokenize_the_bundled_model(self):
         inspected = tandem("inspect", DEMO_MODEL, "--tensors")
         self.assertEqual(inspected.returncode, 0, inspected.stderr)

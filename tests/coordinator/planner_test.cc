@@ -9,6 +9,7 @@
 #include "coordinator/placement/cut_search.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/tiny_adapter.h"
 #include "tests/support/tiny_model.h"
 
 namespace tandem::coordinator {
@@ -320,6 +321,31 @@ TEST(PlannerTest, InputFromAModelFile) {
   PlanOptions wrong;
   wrong.page_tokens = 0;
   EXPECT_EQ(MakePlanInput(*tiny.file, *spec, wrong, {}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(PlannerTest, AdaptersAreCountedAsTheEngineCountsThem) {
+  const tandem::testing::TinyModel model = tandem::testing::MakeTinyModel({.layers = 4});
+  const auto tiny = tandem::testing::ParseTinyModel(model);
+  const auto everywhere = tandem::testing::ParseTinyModel(tandem::testing::MakeTinyAdapter(model, {.rank = 17}));
+  const auto in_one =
+      tandem::testing::ParseTinyModel(tandem::testing::MakeTinyAdapter(model, {.parts = {"ffn_up"}, .layers = {2}}));
+  const std::vector<engine::AdapterSource> adapters = {{everywhere.file.get(), nullptr}, {in_one.file.get(), nullptr}};
+  const auto spec = engine::ReadModelSpec(*tiny.file);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const auto with = MakePlanInput(*tiny.file, *spec, {}, {Device("a", 1, 100)}, adapters);
+  const auto without = MakePlanInput(*tiny.file, *spec, {}, {Device("a", 1, 100)});
+  ASSERT_TRUE(with.ok() && without.ok()) << with.status();
+  const CostModel cost(*with);
+  for (const auto& [first, end] : std::vector<std::pair<int, int>>{{0, 4}, {0, 2}, {1, 3}, {2, 4}}) {
+    engine::StageOptions options;
+    options.first_layer = first;
+    options.end_layer = end;
+    options.num_pages = 8;
+    const auto memory = engine::EstimateStageMemory(*spec, *tiny.file, options, adapters);
+    ASSERT_TRUE(memory.ok()) << memory.status();
+    EXPECT_EQ(cost.Memory(first, end, 8).weights, memory->weights);
+    EXPECT_GT(memory->weights, CostModel(*without).Memory(first, end, 8).weights);
+  }
 }
 
 TEST(PlannerTest, ManyLayersOverManyWorkersArePlannedAtOnce) {
