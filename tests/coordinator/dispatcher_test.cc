@@ -335,6 +335,7 @@ TEST_F(DispatcherTest, MissingOrWildMuBreaksThePipeline) {
   EXPECT_THAT(std::string(NextBroken().second.message()), HasSubstr("left out mirostat_mu"));
   Attach(2, [](auto&, v1::StepFrame* result) { result->mutable_results(0)->set_mirostat_mu(1e9f); });
   EXPECT_THAT(std::string(NextBroken().second.message()), HasSubstr("mirostat_mu is 1e+09"));
+  dispatcher_->Stop();  // the request still waits, and the collector must outlive it
 }
 
 TEST_F(DispatcherTest, DryPenaltiesFollowTheTokens) {

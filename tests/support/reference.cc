@@ -33,7 +33,7 @@ std::string ReferenceFolder() {
 std::vector<float> ReadReferenceFloats(const std::string& path) {
   const std::string bytes = ReadAll(path);
   std::vector<float> values(bytes.size() / sizeof(float));
-  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
+  if (!values.empty()) std::memcpy(values.data(), bytes.data(), values.size() * sizeof(float));
   return values;
 }
 
