@@ -32,7 +32,7 @@ struct Scales {
 int Byte(const std::byte* p) { return std::to_integer<int>(*p); }
 
 struct Q2K {
-  static constexpr size_t kBytes = 84, kScalesAt = 0, kQuantsAt = 16, kFactorAt = 80, kSubBlocks = 16;
+  static constexpr size_t kBytes = 84, kQuantsAt = 16, kFactorAt = 80, kSubBlocks = 16;
   static constexpr int kMaxQuant = 3, kMaxScale = 15;
 
   static Scales<kSubBlocks> LoadScales(const std::byte* block) {

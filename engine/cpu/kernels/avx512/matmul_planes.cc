@@ -6,8 +6,6 @@
 namespace tandem::engine::avx512 {
 namespace {
 
-constexpr int kUnitBytes = 4 * kRowGroup;
-
 // The tokens of one call of a dot product: their activations from the planes' first element on.
 struct Tokens {
   const int8_t* x;
