@@ -60,11 +60,20 @@ Expr SameLength(const std::string& low, const std::string& high, size_t at) {
 // Integers from `low` to `high` without sign, 0 <= low <= high.
 Expr Magnitudes(int64_t low, int64_t high) {
   std::vector<Expr> choices;
-  for (int64_t power = 10; low <= high; power *= 10) {
+  int64_t power = 10;  // the least number of one digit more than `digits`
+  for (int32_t digits = 1; low <= high; ++digits, power *= 10) {
     if (low >= power) continue;
-    const int64_t last = std::min(high, power - 1);
-    choices.push_back(SameLength(absl::StrCat(low), absl::StrCat(last), 0));
-    low = last + 1;
+    if (low != power / 10 || high < power - 1) {
+      const int64_t last = std::min(high, power - 1);
+      choices.push_back(SameLength(absl::StrCat(low), absl::StrCat(last), 0));
+      low = last + 1;
+      continue;
+    }
+    // All numbers of this length, and perhaps of longer ones.
+    const int32_t shortest = digits;
+    for (; high >= power * 10 - 1; ++digits) power *= 10;
+    choices.push_back(Sequence({Digit('1', '9'), Repeat(Digit('0', '9'), shortest - 1, digits - 1)}));
+    low = power;
   }
   return Choice(std::move(choices));
 }

@@ -68,9 +68,10 @@ struct Times {
 };
 
 // Accepting each token, finding the next mask and its form on the wire.
-Times Follow(const std::shared_ptr<Grammar>& grammar, const std::vector<int32_t>& tokens, int32_t vocab) {
+Times Follow(const std::shared_ptr<Grammar>& grammar, const std::vector<int32_t>& tokens, bool strips_space,
+             int32_t vocab) {
   Times times;
-  auto matcher = Matcher::Create(grammar, false);
+  auto matcher = Matcher::Create(grammar, strips_space);
   times.ok = matcher.ok();
   for (size_t i = 0; i < tokens.size() && times.ok; ++i) {
     const double begin = NowUs();
@@ -153,7 +154,9 @@ int Main(const char* path) {
     const double compile_us = NowUs() - begin;
     if (!grammar.ok()) return std::fprintf(stderr, "%s\n", grammar.status().ToString().c_str()), 1;
     std::vector<int32_t> tokens = (*tokenizer)->Encode(c.text, {});
-    const Times first = Follow(*grammar, tokens, vocab), again = Follow(*grammar, tokens, vocab);
+    const bool strips_space = (*tokenizer)->strips_leading_space();
+    const Times first = Follow(*grammar, tokens, strips_space, vocab);
+    const Times again = Follow(*grammar, tokens, strips_space, vocab);
     if (!first.ok || !again.ok) return std::fprintf(stderr, "%s: the text does not match\n", c.name), 1;
     std::printf("%-28s %7zu %10.0f | %9.1f %9.0f %6.2f%% | %9.1f %9.0f %6.2f%%\n", c.name, tokens.size(), compile_us,
                 first.mean_us, first.max_us, 100 * first.mean_us / decode_us, again.mean_us, again.max_us,
