@@ -44,6 +44,19 @@ v1::StepFrame EverySlice() {
   sampling->set_top_logprobs(3);
   sampling->add_logit_bias()->set_token(9);
   sampling->mutable_logit_bias(0)->set_bias(2);
+  sampling->set_typical_p(0.95f);
+  sampling->set_top_n_sigma(3);
+  sampling->set_xtc_probability(0.5f);
+  sampling->set_xtc_threshold(0.2f);
+  sampling->set_mirostat(2);
+  sampling->set_mirostat_tau(4);
+  sampling->set_mirostat_eta(0.2f);
+  for (int filter = v1::Filter_MAX; filter > 0; --filter) sampling->add_filters(static_cast<v1::Filter>(filter));
+  slice->set_mirostat_mu(8);
+  v1::DryPenalty* dry = slice->add_dry();
+  dry->set_token(5);
+  dry->set_penalty(1.5f);
+  for (const uint32_t token : {5u, 6u, 9u}) slice->mutable_allowed()->mutable_only()->add_ids(token);
   AddSlice(frame, 0, 2, v1::SLICE_OUTPUT_LOGITS);
   AddSlice(frame, 0, 2, v1::SLICE_OUTPUT_STATE_SUM);
   return frame;
@@ -51,7 +64,8 @@ v1::StepFrame EverySlice() {
 
 v1::StepFrame Greedy() {
   v1::StepFrame frame;
-  AddSlice(frame, 0, 1, v1::SLICE_OUTPUT_SAMPLE);
+  v1::Slice* slice = AddSlice(frame, 0, 1, v1::SLICE_OUTPUT_SAMPLE);
+  slice->mutable_allowed()->mutable_all_but()->add_ids(7);
   return frame;
 }
 
