@@ -31,9 +31,9 @@ class TextModel {
 // The flags that choose between the two, shared by `generate`, `chat` and `embed`.
 struct TextModelFlags {
   std::string server = "127.0.0.1:7070";
-  std::string model;  // a file with --local, else a name
+  std::string model;                  // a file with --local, else a name
   std::vector<std::string> adapters;  // NAME=FILE
-  int local = 0;      // workers of the embedded cluster; 0: use `server`
+  int local = 0;                      // workers of the embedded cluster; 0: use `server`
   int threads = 0;
   std::string cpu_isa = "auto";
   std::string kv = "f16";

@@ -62,7 +62,8 @@ class Stream : public grpc::ClientBidiReactor<v1::StepFrame, v1::StepAck> {
       absl::MutexLock lock(&mu_);
       if (closed_) return absl::UnavailableError("the link is closed");
       if (read_ended_ || write_failed_)
-        return Named(absl::UnavailableError(absl::StrCat("the link broke: ", failure_.ok() ? "its stream has ended" : failure_.message())));
+        return Named(absl::UnavailableError(
+            absl::StrCat("the link broke: ", failure_.ok() ? "its stream has ended" : failure_.message())));
       if (unacknowledged_.size() >= kMaxUnacknowledged) {
         return Named(absl::ResourceExhaustedError(
             absl::StrCat(kMaxUnacknowledged, " frames are unacknowledged: the other end does not take them")));

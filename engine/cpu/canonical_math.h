@@ -14,7 +14,8 @@ double CanonicalPow(double base, double exponent);  // base > 0 and normal, |exp
 double CanonicalSin(double x);                      // |x| <= 2^20
 double CanonicalCos(double x);                      // |x| <= 2^20
 double CanonicalLog(double x);                      // x > 0 and normal
-// 2 / sqrt(pi) times the integral of exp(-t^2) from x on. Relative error below 1e-11 for x <= 2, absolute error below 1e-15.
+// 2 / sqrt(pi) times the integral of exp(-t^2) from x on. Relative error below 1e-11 for x <= 2, absolute error below
+// 1e-15.
 double CanonicalErfc(double x);
 
 }  // namespace tandem::engine

@@ -24,14 +24,8 @@ namespace fs = std::filesystem;
 using engine::GgufFile;
 using engine::KvType;
 
-// Bounds of the reference data's description.
-constexpr double kMaxErrorF32 = 1e-4;
-constexpr double kMaxErrorF16Kv = 2e-3;
-constexpr double kMaxErrorRatio = 1.05;
 constexpr int kGreedyTokens = 40;
 constexpr int kOracleTokens = 40;  // past the tiny models' windows
-// Gemma's GELU is rounded to a half, so that a last bit of difference can become 2^-11 of an element.
-constexpr double kMaxErrorGemma = 4e-3;
 
 const char* Mark(bool passed) { return passed ? "yes" : "NO"; }
 
@@ -192,9 +186,8 @@ ConformanceSection RestatementSection() {
     const oracle::Rows rows = oracle::Logits(*tiny.file, tokens);
     const std::vector<float> expected(rows.values.begin(), rows.values.end());
     const Measured measured = Measure(*tiny.file, tokens, expected, model.name, &section.failures);
-    const bool gemma = model.name.starts_with("gemma");
-    const bool passed = measured.error_f32 < (gemma ? kMaxErrorGemma : kMaxErrorF32) &&
-                        measured.error_f16 < (gemma ? kMaxErrorGemma : kMaxErrorF16Kv) && measured.same_split;
+    const bool passed = measured.error_f32 < MaxErrorOf(model, kMaxErrorF32) &&
+                        measured.error_f16 < MaxErrorOf(model, kMaxErrorF16Kv) && measured.same_split;
     if (!passed) section.failures.push_back(absl::StrCat(model.name, " is out of bounds"));
     absl::StrAppendFormat(&section.markdown, "| %s | %s | %.1e | %.1e | %s | %s | %s |\n", model.name,
                           *tiny.file->GetString("general.architecture"), measured.error_f32, measured.error_f16,

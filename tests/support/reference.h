@@ -37,6 +37,12 @@ struct ReferenceStory {
 };
 std::vector<ReferenceStory> ReadReferenceStories(const std::string& path);
 
+// Bounds on the relative error of logits that come with the reference data. F32 differs by the order of sums alone, F16
+// keys and values by 11 bits; eight-bit activations may cost us this many times what they cost the reference engine.
+inline constexpr double kMaxErrorF32 = 1e-4;
+inline constexpr double kMaxErrorF16Kv = 2e-3;
+inline constexpr double kMaxErrorRatio = 1.05;
+
 // ||a - b|| / ||b|| in double precision; infinity if the sizes differ or b is empty.
 double RelativeError(std::span<const float> a, std::span<const float> b);
 

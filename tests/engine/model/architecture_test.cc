@@ -18,15 +18,10 @@ namespace tandem::engine {
 namespace {
 
 using testing::ArchitectureModel;
+using testing::MaxErrorOf;
 using testing::StageRunner;
 using testing::StageRunnerOptions;
 
-// F32 differs from the oracle by rounding alone, F16 keys and values by 11 bits.
-constexpr double kMaxErrorF32 = 1e-4;
-constexpr double kMaxErrorF16Kv = 2e-3;
-// Gemma's GELU is rounded to a half (GeluTanh of the oracle), so a last bit of difference can become 2^-11 of an
-// element, in each of up to 62 layers: 2^-11 * sqrt(62).
-constexpr double kMaxErrorGemma = 4e-3;
 constexpr int kTokens = 40;  // past the models' windows of 12 tokens and two pages of 16
 
 class ArchitectureTest : public ::testing::TestWithParam<ArchitectureModel> {
@@ -44,8 +39,6 @@ class ArchitectureTest : public ::testing::TestWithParam<ArchitectureModel> {
     return logits.ok() ? *logits : std::vector<float>();
   }
 
-  double MaxError(double usual) const { return GetParam().name.starts_with("gemma") ? kMaxErrorGemma : usual; }
-
   double ErrorAgainstOracle(KvType kv_type) {
     const testing::oracle::Rows expected = testing::oracle::Logits(*tiny_.file, tokens_);
     const std::vector<float> exact(expected.values.begin(), expected.values.end());
@@ -58,10 +51,12 @@ class ArchitectureTest : public ::testing::TestWithParam<ArchitectureModel> {
   std::vector<int32_t> tokens_;
 };
 
-TEST_P(ArchitectureTest, LogitsAreTheOracles) { EXPECT_LT(ErrorAgainstOracle(KvType::kF32), MaxError(kMaxErrorF32)); }
+TEST_P(ArchitectureTest, LogitsAreTheOracles) {
+  EXPECT_LT(ErrorAgainstOracle(KvType::kF32), MaxErrorOf(GetParam(), testing::kMaxErrorF32));
+}
 
 TEST_P(ArchitectureTest, LogitsAreCloseWithF16Cache) {
-  EXPECT_LT(ErrorAgainstOracle(KvType::kF16), MaxError(kMaxErrorF16Kv));
+  EXPECT_LT(ErrorAgainstOracle(KvType::kF16), MaxErrorOf(GetParam(), testing::kMaxErrorF16Kv));
 }
 
 // One stage a layer cuts at every boundary at once.

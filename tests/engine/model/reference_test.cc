@@ -16,6 +16,9 @@
 namespace tandem::engine {
 namespace {
 
+using testing::kMaxErrorF16Kv;
+using testing::kMaxErrorF32;
+using testing::kMaxErrorRatio;
 using testing::kNoReference;
 using testing::kReferencePromptTokens;
 using testing::kReferenceTokens;
@@ -26,11 +29,6 @@ using testing::RelativeError;
 using testing::StageRunner;
 using testing::StageRunnerOptions;
 
-// Bounds of the reference data's description. F32 differs by the order of sums alone, F16 keys and values by 11 bits.
-constexpr double kMaxErrorF32 = 1e-4;
-constexpr double kMaxErrorF16Kv = 2e-3;
-// Eight-bit activations cost accuracy, here not much more than they cost the reference engine.
-constexpr double kMaxErrorRatio = 1.05;
 constexpr int kGreedyTokens = 40;
 
 std::unique_ptr<GgufFile> OpenModel(const std::string& path) {
