@@ -1,7 +1,6 @@
 // The cluster's state as tables for people.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 #include "coordinator/placement/planner.h"
@@ -12,7 +11,5 @@ namespace tandem::cli {
 std::string FormatState(const v1::ClusterState& state);
 // A placement as the coordinator reports it, for coordinator::FormatPlan; chunk_s and max_step_tokens are not known.
 coordinator::Plan PlanFromProto(const v1::Placement& placement);
-// "1.50 GiB", "7.3 MiB", "512 B".
-std::string FormatBytes(uint64_t bytes);
 
 }  // namespace tandem::cli

@@ -5,10 +5,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "cli/cluster_text.h"
 #include "cli/command.h"
 #include "cli/file_type_flag.h"
 #include "cli/progress_bar.h"
+#include "engine/base/format_bytes.h"
 #include "engine/base/interrupt.h"
 #include "engine/base/status_macros.h"
 #include "engine/conversion/random_model.h"

@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "coordinator/placement/cut_search.h"
+#include "engine/base/format_bytes.h"
 #include "engine/base/status_macros.h"
 
 namespace tandem::coordinator {
@@ -102,12 +103,6 @@ int32_t MostPages(const CostModel& costs, const PlanInput& input, const std::vec
     (fits(middle) ? good : bad) = middle;
   }
   return good;
-}
-
-std::string FormatBytes(uint64_t bytes) {
-  const double value = static_cast<double>(bytes);
-  if (bytes >= uint64_t{1} << 30) return absl::StrFormat("%.2f GiB", value / (uint64_t{1} << 30));
-  return absl::StrFormat("%.2f MiB", value / (uint64_t{1} << 20));
 }
 
 absl::Status DoesNotFit(const CostModel& costs, const PlanInput& input) {

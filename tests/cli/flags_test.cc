@@ -5,9 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "cli/cluster_text.h"
 #include "cli/generation_flags.h"
 #include "cli/token_ids.h"
+#include "engine/base/format_bytes.h"
 
 namespace tandem::cli {
 namespace {
