@@ -374,7 +374,7 @@ TEST_F(ClusterTest, NoRoomIsExplainedWithTheNumbers) {
   Pass(milliseconds(300));
   EXPECT_EQ(phase(), v1::PHASE_WAITING);
   EXPECT_THAT(detail(), HasSubstr("the model does not fit: it needs"));
-  EXPECT_THAT(detail(), HasSubstr("tiny 0.10 MiB"));
+  EXPECT_THAT(detail(), HasSubstr("tiny 97.7 KiB"));
   EXPECT_EQ(ends_.explained, detail());
   EXPECT_THAT(ends_.served, IsEmpty());
 }

@@ -438,7 +438,7 @@ TEST_F(GrpcClusterTest, NoWorkerHasRoomSaysHowMuchIsNeeded) {
     return s.phase() == v1::PHASE_WAITING && s.detail().find("iB") != std::string::npos;
   });
   EXPECT_EQ(state.phase(), v1::PHASE_WAITING);
-  EXPECT_THAT(state.detail(), HasSubstr("worker-0 1.00 MiB"));
+  EXPECT_THAT(state.detail(), HasSubstr("worker-0 1.0 MiB"));
 }
 
 TEST_F(GrpcClusterTest, PortInUseNamesTheAddress) {
