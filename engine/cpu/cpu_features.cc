@@ -1,8 +1,19 @@
 #include "engine/cpu/cpu_features.h"
 
+#include <algorithm>
+#include <array>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace tandem::engine {
+namespace {
+
+constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512};
+
+void AppendName(std::string* out, Isa isa) { absl::StrAppend(out, "'", IsaName(isa), "'"); }
+
+}  // namespace
 
 absl::string_view IsaName(Isa isa) {
   switch (isa) {
@@ -16,17 +27,23 @@ absl::string_view IsaName(Isa isa) {
   return "scalar";
 }
 
+std::span<const Isa> AllIsas() { return kAllIsas; }
+
+bool IsSupported(Isa isa) { return std::ranges::count(SupportedIsas(), isa) > 0; }
+
+Isa DetectIsa() { return SupportedIsas().back(); }
+
 absl::StatusOr<Isa> ParseIsa(absl::string_view name) {
-  const Isa best = DetectIsa();
-  if (name.empty() || name == "auto") return best;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+  if (name.empty() || name == "auto") return DetectIsa();
+  for (const Isa isa : kAllIsas) {
     if (name != IsaName(isa)) continue;
-    if (isa <= best) return isa;
+    if (IsSupported(isa)) return isa;
     return absl::FailedPreconditionError(absl::StrCat("cpu-isa '", name, "': this machine (", CpuModelName(),
-                                                      ") supports at most '", IsaName(best), "'; use that or 'auto'"));
+                                                      ") supports ", absl::StrJoin(SupportedIsas(), ", ", AppendName),
+                                                      "; use one of those or 'auto'"));
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("cpu-isa '", name, "' is unknown; valid are 'auto', 'scalar', 'avx2' and 'avx512'"));
+  return absl::InvalidArgumentError(absl::StrCat("cpu-isa '", name, "' is unknown; valid are 'auto', ",
+                                                 absl::StrJoin(kAllIsas, ", ", AppendName)));
 }
 
 }  // namespace tandem::engine

@@ -2,6 +2,7 @@
 // of its architecture, x86-64 or AArch64.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -13,8 +14,13 @@ namespace tandem::engine {
 enum class Isa { kScalar = 0, kAvx2 = 1, kAvx512 = 2 };
 
 absl::string_view IsaName(Isa isa);  // "scalar", "avx2", "avx512": the values of --cpu-isa
-// The strongest set that both the processor (CPUID) and the operating system (XCR0: saved register state) support.
-Isa DetectIsa();
+// Every set of every architecture, in the order of their numbers.
+std::span<const Isa> AllIsas();
+// The sets that both the processor and the operating system (saved register state) support: kScalar and those of this
+// architecture, weakest first. Found once; thread-safe.
+std::span<const Isa> SupportedIsas();
+bool IsSupported(Isa isa);
+Isa DetectIsa();  // the strongest
 // "auto" or "" gives DetectIsa(). Errors: kInvalidArgument (unknown name; the message lists the valid ones),
 // kFailedPrecondition (this machine cannot run it; the message says what it can).
 absl::StatusOr<Isa> ParseIsa(absl::string_view name);

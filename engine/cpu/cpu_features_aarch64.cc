@@ -24,7 +24,10 @@ std::string CpuInfo(absl::string_view key) {
 
 }  // namespace
 
-Isa DetectIsa() { return Isa::kScalar; }
+std::span<const Isa> SupportedIsas() {
+  static constexpr Isa kIsas[] = {Isa::kScalar};
+  return kIsas;
+}
 
 std::string CpuModelName() {
   const std::string implementer = CpuInfo("CPU implementer"), part = CpuInfo("CPU part");

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "engine/cpu/cpu_features.h"
@@ -30,25 +31,32 @@ uint64_t ReadXcr0() {
   return static_cast<uint64_t>(high) << 32 | low;
 }
 
-}  // namespace
-
-Isa DetectIsa() {
+std::vector<Isa> Detect() {
   constexpr uint64_t kAvxState = 0x6;      // XMM, upper halves of YMM
   constexpr uint64_t kAvx512State = 0xe6;  // and masks, upper halves of ZMM, ZMM16..31
+  std::vector<Isa> isas = {Isa::kScalar};
   const CpuidLeaf basic = Cpuid(1);
   const bool osxsave = Bit(basic.ecx, 27);
-  if (!osxsave) return Isa::kScalar;
+  if (!osxsave) return isas;
   const uint64_t xcr0 = ReadXcr0();
   const CpuidLeaf extended = Cpuid(7);
   const bool fma = Bit(basic.ecx, 12);
   const bool f16c = Bit(basic.ecx, 29);
   const bool avx = Bit(basic.ecx, 28);
   const bool avx2 = Bit(extended.ebx, 5);
-  if (!(avx && avx2 && fma && f16c) || (xcr0 & kAvxState) != kAvxState) return Isa::kScalar;
+  if (!(avx && avx2 && fma && f16c) || (xcr0 & kAvxState) != kAvxState) return isas;
+  isas.push_back(Isa::kAvx2);
   const bool avx512 = Bit(extended.ebx, 16) && Bit(extended.ebx, 17) && Bit(extended.ebx, 30) &&
                       Bit(extended.ebx, 31) && Bit(extended.ecx, 11);  // F, DQ, BW, VL, VNNI
-  if (!avx512 || (xcr0 & kAvx512State) != kAvx512State) return Isa::kAvx2;
-  return Isa::kAvx512;
+  if (avx512 && (xcr0 & kAvx512State) == kAvx512State) isas.push_back(Isa::kAvx512);
+  return isas;
+}
+
+}  // namespace
+
+std::span<const Isa> SupportedIsas() {
+  static const std::vector<Isa>& isas = *new std::vector<Isa>(Detect());
+  return isas;
 }
 
 std::string CpuModelName() {

@@ -1,14 +1,13 @@
 #include "engine/cpu/kernel_table.h"
 
 #include "engine/cpu/kernels/kernels.h"
+#include "engine/cpu/native_kernels.h"
 
 namespace tandem::engine {
 namespace {
 
 using enum TensorType;
 using MatMuls = decltype(KernelTable::matmul);
-
-constexpr KernelTable::MatMul& At(MatMuls& matmuls, TensorType type) { return matmuls[static_cast<size_t>(type)]; }
 
 template <TensorType... kTypes>
 constexpr void SetBlocks(MatMuls& matmuls) {
@@ -22,41 +21,6 @@ constexpr MatMuls ScalarMatMuls() {
   At(matmuls, kBF16) = scalar::MatMulBF16;
   SetBlocks<kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS, kMXFP4, kTQ1_0,
             kTQ2_0, kIQ2_XXS, kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ1_S, kIQ1_M>(matmuls);
-  return matmuls;
-}
-
-// The formats that go through planes (kernels/planes.h), for which `Set` names the kernel.
-template <typename Set>
-constexpr void SetPlanes(Set set) {
-  set.template operator()<kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kIQ4_NL, kIQ4_XS, kMXFP4, kTQ1_0, kTQ2_0, kIQ2_XXS,
-                          kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ1_S, kIQ1_M>();
-}
-
-constexpr MatMuls Avx2MatMuls() {
-  MatMuls matmuls = {};
-  At(matmuls, kF32) = avx2::MatMulF32;
-  At(matmuls, kF16) = avx2::MatMulF16;
-  At(matmuls, kBF16) = avx2::MatMulBF16;
-  At(matmuls, kQ4_0) = avx2::MatMulQ4_0;
-  At(matmuls, kQ8_0) = avx2::MatMulQ8_0;
-  At(matmuls, kQ4_K) = avx2::MatMulQ4_K;
-  At(matmuls, kQ5_K) = avx2::MatMulQ5_K;
-  At(matmuls, kQ6_K) = avx2::MatMulQ6_K;
-  SetPlanes([&]<TensorType... kTypes>() { ((At(matmuls, kTypes) = avx2::MatMulPlanes<kTypes>), ...); });
-  return matmuls;
-}
-
-constexpr MatMuls Avx512MatMuls() {
-  MatMuls matmuls = {};
-  At(matmuls, kF32) = avx512::MatMulF32;
-  At(matmuls, kF16) = avx512::MatMulF16;
-  At(matmuls, kBF16) = avx512::MatMulBF16;
-  At(matmuls, kQ4_0) = avx512::MatMulQ4_0;
-  At(matmuls, kQ8_0) = avx512::MatMulQ8_0;
-  At(matmuls, kQ4_K) = avx512::MatMulQ4_K;
-  At(matmuls, kQ5_K) = avx512::MatMulQ5_K;
-  At(matmuls, kQ6_K) = avx512::MatMulQ6_K;
-  SetPlanes([&]<TensorType... kTypes>() { ((At(matmuls, kTypes) = avx512::MatMulPlanes<kTypes>), ...); });
   return matmuls;
 }
 
@@ -80,48 +44,6 @@ constexpr KernelTable kScalarTable = {
     .f32_to_f16 = scalar::F32ToF16,
 };
 
-#ifdef __x86_64__
-constexpr KernelTable kAvx2Table = {
-    .isa = Isa::kAvx2,
-    .matmul = Avx2MatMuls(),
-    .quantize_block32 = avx2::QuantizeBlock32,
-    .quantize_block256 = avx2::QuantizeBlock256,
-    .rms_norm = avx2::RmsNorm,
-    .layer_norm = avx2::LayerNorm,
-    .rope_pairs = avx2::RopePairs,
-    .rope_halves = avx2::RopeHalves,
-    .silu_mul = avx2::SiluMul,
-    .gelu_tanh_mul = avx2::GeluTanhMul,
-    .gelu_erf_mul = scalar::GeluErfMul,  // in double precision; one old family of models uses it
-    .clamped_swiglu = avx2::ClampedSwiglu,
-    .add = scalar::Add,  // the compiler's own vectors are as fast as memory
-    .add_scaled = avx2::AddScaled,
-    .soft_cap = avx2::SoftCap,
-    .attention = avx2::Attention,
-    .f32_to_f16 = avx2::F32ToF16,
-};
-
-constexpr KernelTable kAvx512Table = {
-    .isa = Isa::kAvx512,
-    .matmul = Avx512MatMuls(),
-    .quantize_block32 = avx512::QuantizeBlock32,
-    .quantize_block256 = avx512::QuantizeBlock256,
-    .rms_norm = avx512::RmsNorm,
-    .layer_norm = avx2::LayerNorm,
-    .rope_pairs = avx2::RopePairs,  // a few cache lines a token
-    .rope_halves = avx2::RopeHalves,
-    .silu_mul = avx512::SiluMul,
-    .gelu_tanh_mul = avx2::GeluTanhMul,
-    .gelu_erf_mul = scalar::GeluErfMul,
-    .clamped_swiglu = avx2::ClampedSwiglu,
-    .add = scalar::Add,
-    .add_scaled = avx2::AddScaled,
-    .soft_cap = avx2::SoftCap,
-    .attention = avx512::Attention,
-    .f32_to_f16 = avx2::F32ToF16,
-};
-#endif
-
 }  // namespace
 
 ActivationKind ActivationKindFor(TensorType type) {
@@ -133,16 +55,8 @@ ActivationKind ActivationKindFor(TensorType type) {
 bool HasKernels(TensorType type) { return kScalarTable.MatMulFor(type) != nullptr; }
 
 const KernelTable& KernelsFor(Isa isa) {
-  switch (isa) {
-#ifdef __x86_64__
-    case Isa::kAvx2:
-      return kAvx2Table;
-    case Isa::kAvx512:
-      return kAvx512Table;
-#endif
-    default:
-      return kScalarTable;
-  }
+  const KernelTable* native = NativeKernels(isa);
+  return native != nullptr ? *native : kScalarTable;
 }
 
 }  // namespace tandem::engine

@@ -64,9 +64,9 @@ absl::StatusOr<std::unique_ptr<Stage>> Stage::Load(const ModelSpec& spec, const 
                                                    const std::function<bool()>& cancelled,
                                                    std::span<const AdapterSource> adapters) {
   TANDEM_ASSIGN_OR_RETURN(const StageMemory wanted, EstimateStageMemory(spec, file, options, adapters));
-  if (options.isa > DetectIsa()) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("isa is %s, this machine can run up to %s", IsaName(options.isa), IsaName(DetectIsa())));
+  if (!IsSupported(options.isa)) {
+    return absl::InvalidArgumentError(absl::StrFormat("isa is %s, which this machine cannot run; its best is %s",
+                                                      IsaName(options.isa), IsaName(DetectIsa())));
   }
   try {
     return CpuStage::Create(spec, file, source, options, progress, cancelled, adapters);

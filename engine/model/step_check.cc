@@ -51,7 +51,8 @@ absl::Status CheckStageOptions(const ModelSpec& spec, const StageOptions& option
   }
   TANDEM_RETURN_IF_ERROR(CheckRange("num_pages", options.num_pages, 1, kMaxPages));
   TANDEM_RETURN_IF_ERROR(CheckRange("max_step_tokens", options.max_step_tokens, 1, kMaxStepTokens));
-  TANDEM_RETURN_IF_ERROR(CheckRange("isa", static_cast<int64_t>(options.isa), 0, static_cast<int64_t>(Isa::kAvx512)));
+  TANDEM_RETURN_IF_ERROR(
+      CheckRange("isa", static_cast<int64_t>(options.isa), 0, static_cast<int64_t>(AllIsas().size()) - 1));
   return CheckRange("threads", options.threads, 0, kMaxThreads);
 }
 

@@ -132,8 +132,7 @@ void RegisterAll() {
   benchmark::RegisterBenchmark("read_bandwidth", ReadBandwidth)->Unit(benchmark::kMillisecond);
   constexpr const char* kOps[] = {"rms_norm",         "silu_mul",          "add",       "rope_pairs",
                                   "quantize_block32", "quantize_block256", "f32_to_f16"};
-  for (int i = 0; i <= static_cast<int>(DetectIsa()); ++i) {
-    const Isa isa = static_cast<Isa>(i);
+  for (const Isa isa : SupportedIsas()) {
     const std::string suffix = absl::StrCat("/", IsaName(isa));
     for (const BlockFormat& format : AllBlockFormats()) {
       const TensorType type = format.type;

@@ -166,10 +166,10 @@ TEST(AddScaledTest, EveryIsaFuses) {
   Rng rng(27);
   for (const int64_t n : Lengths()) {
     const std::vector<float> x = RandomFloats(rng, n, -10, 10), y = RandomFloats(rng, n, -10, 10);
-    for (int isa = 0; isa <= static_cast<int>(DetectIsa()); ++isa) {
+    for (const Isa isa : SupportedIsas()) {
       std::vector<float> got = x;
-      KernelsFor(static_cast<Isa>(isa)).add_scaled(y.data(), 0.3f, n, got.data());
-      for (int64_t i = 0; i < n; ++i) ASSERT_EQ(got[i], std::fma(0.3f, y[i], x[i])) << isa;
+      KernelsFor(isa).add_scaled(y.data(), 0.3f, n, got.data());
+      for (int64_t i = 0; i < n; ++i) ASSERT_EQ(got[i], std::fma(0.3f, y[i], x[i])) << IsaName(isa);
     }
   }
 }

@@ -154,9 +154,9 @@ TEST_P(AttentionTest, ScalarMatchesDoubleArithmetic) {
 
 TEST_P(AttentionTest, OneKeyGivesItsValue) {
   Rng rng(12);
-  for (int isa = 0; isa <= static_cast<int>(DetectIsa()); ++isa) {
+  for (const Isa isa : SupportedIsas()) {
     const AttentionInput input(rng, 64, 1, GetParam(), 2);
-    const std::vector<float> out = input.Run(static_cast<Isa>(isa), 16);
+    const std::vector<float> out = input.Run(isa, 16);
     const std::vector<double> want = input.Exact();
     for (int d = 0; d < 64; ++d) EXPECT_EQ(out[d], want[d]);
   }
@@ -222,8 +222,8 @@ TEST_P(AttentionTest, ValuesMayBeTheBeginningOfTheKeys) {
   const AttentionInput input = AttentionInput(rng, 144, 50, GetParam(), 1).WithKeysAsValues();
   std::vector<float> want = input.Run(Isa::kScalar, 16);
   want.resize(128);
-  for (int isa = 0; isa <= static_cast<int>(DetectIsa()); ++isa) {
-    EXPECT_EQ(FirstDifference(want, input.RunOverKeys(static_cast<Isa>(isa), 16, 128)), "") << isa;
+  for (const Isa isa : SupportedIsas()) {
+    EXPECT_EQ(FirstDifference(want, input.RunOverKeys(isa, 16, 128)), "") << IsaName(isa);
   }
 }
 
@@ -232,9 +232,9 @@ TEST_P(AttentionTest, ResultIsIndependentOfPageSize) {
   Rng rng(14);
   const AttentionInput input(rng, 64, 100, GetParam(), 2);
   const std::vector<float> want = input.Run(Isa::kScalar, 16);
-  for (int isa = 0; isa <= static_cast<int>(DetectIsa()); ++isa) {
+  for (const Isa isa : SupportedIsas()) {
     for (const int page_tokens : {16, 32, 48, 256}) {
-      EXPECT_EQ(FirstDifference(want, input.Run(static_cast<Isa>(isa), page_tokens)), "") << isa << " " << page_tokens;
+      EXPECT_EQ(FirstDifference(want, input.Run(isa, page_tokens)), "") << IsaName(isa) << " " << page_tokens;
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,11 +21,8 @@ using Rng = std::mt19937_64;
 
 // The kernel sets of this machine beyond scalar.
 inline std::vector<Isa> VectorIsas() {
-  std::vector<Isa> isas;
-  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
-    if (isa <= DetectIsa()) isas.push_back(isa);
-  }
-  return isas;
+  const std::span<const Isa> all = SupportedIsas();
+  return {all.begin() + 1, all.end()};
 }
 
 inline std::vector<TensorType> KernelTypes() {

@@ -108,13 +108,13 @@ TEST_P(MatMulTest, GroupRangeWritesOnlyItsRows) {
   const MatMulCase c{type, 75, cols, 3, false};
   Prepare(c);
   const std::vector<float> whole = Run(c, Isa::kScalar);
-  for (int isa = 0; isa <= static_cast<int>(DetectIsa()); ++isa) {
+  for (const Isa isa : SupportedIsas()) {
     std::vector<float> out(whole.size(), kUntouched);
-    KernelsFor(static_cast<Isa>(isa)).MatMulFor(type)({packed_.view(), x_.view(), 3, out.data(), c.rows + 3, 1, 3});
+    KernelsFor(isa).MatMulFor(type)({packed_.view(), x_.view(), 3, out.data(), c.rows + 3, 1, 3});
     for (int t = 0; t < c.tokens; ++t) {
       for (int64_t i = 0; i < c.rows + 3; ++i) {
         const size_t at = t * (c.rows + 3) + i;
-        ASSERT_EQ(out[at], i >= 16 && i < 48 ? whole[at] : kUntouched) << "isa " << isa << " row " << i;
+        ASSERT_EQ(out[at], i >= 16 && i < 48 ? whole[at] : kUntouched) << IsaName(isa) << " row " << i;
       }
     }
   }
@@ -124,19 +124,19 @@ TEST_P(MatMulTest, GroupRangeWritesOnlyItsRows) {
 TEST_P(MatMulTest, ResultIsIndependentOfBatchMates) {
   const TensorType type = GetParam();
   const int64_t cols = 3 * FindBlockFormat(type)->block_elements;
-  for (int isa = 0; isa <= static_cast<int>(DetectIsa()); ++isa) {
+  for (const Isa isa : SupportedIsas()) {
     const MatMulCase c{type, 32, cols, 9, false};
     Prepare(c);
-    const std::vector<float> together = Run(c, static_cast<Isa>(isa));
+    const std::vector<float> together = Run(c, isa);
     for (int t = 0; t < c.tokens; ++t) {
       Activations one = x_.view();
       const int64_t blocks = cols / x_.block();
       one = {one.f32 + (x_.f32.empty() ? 0 : t * cols), one.q + (x_.q.empty() ? 0 : t * cols),
              one.scale + (x_.scale.empty() ? 0 : t * blocks), one.sum16 + (x_.sum16.empty() ? 0 : t * (cols / 16))};
       std::vector<float> out(c.rows);
-      KernelsFor(static_cast<Isa>(isa)).MatMulFor(type)({packed_.view(), one, 1, out.data(), c.rows, 0, 2});
+      KernelsFor(isa).MatMulFor(type)({packed_.view(), one, 1, out.data(), c.rows, 0, 2});
       const std::vector<float> row(together.begin() + t * (c.rows + 3), together.begin() + t * (c.rows + 3) + c.rows);
-      EXPECT_EQ(FirstDifference(row, out), "") << "isa " << isa << " token " << t;
+      EXPECT_EQ(FirstDifference(row, out), "") << IsaName(isa) << " token " << t;
     }
   }
 }

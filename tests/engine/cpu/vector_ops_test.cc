@@ -72,10 +72,10 @@ TEST_P(QuantizeTest, HalvesRoundToEven) {
   std::vector<float> x(block, 0.0f);
   x[0] = 127.0f;  // scale 1
   x[1] = 0.5f, x[2] = 1.5f, x[3] = 2.5f, x[4] = -0.5f, x[5] = -1.5f, x[6] = 126.5f;
-  for (int isa = 0; isa <= static_cast<int>(DetectIsa()); ++isa) {
-    const Quantized out = Quantize(KernelsFor(static_cast<Isa>(isa)), block, x);
+  for (const Isa isa : SupportedIsas()) {
+    const Quantized out = Quantize(KernelsFor(isa), block, x);
     const std::vector<int8_t> head(out.q.begin(), out.q.begin() + 7);
-    EXPECT_EQ(head, (std::vector<int8_t>{127, 0, 2, 2, 0, -2, 126})) << isa;
+    EXPECT_EQ(head, (std::vector<int8_t>{127, 0, 2, 2, 0, -2, 126})) << IsaName(isa);
     EXPECT_EQ(out.scale[0], 1.0f);
   }
 }
@@ -85,8 +85,8 @@ TEST_P(QuantizeTest, TinyAndZeroBlocksBecomeZero) {
   std::vector<float> x(3 * block, 0.0f);
   x[block] = 0x1p-120f;
   x[2 * block] = -0x1p-119f;
-  for (int isa = 0; isa <= static_cast<int>(DetectIsa()); ++isa) {
-    const Quantized out = Quantize(KernelsFor(static_cast<Isa>(isa)), block, x);
+  for (const Isa isa : SupportedIsas()) {
+    const Quantized out = Quantize(KernelsFor(isa), block, x);
     EXPECT_EQ(out.scale[0], 0.0f);
     EXPECT_EQ(out.scale[1], 0.0f);
     EXPECT_EQ(out.q[block], 0);
@@ -226,10 +226,10 @@ TEST(AddTest, EveryIsaAdds) {
   for (const int64_t n : Lengths()) {
     const std::vector<float> x = RandomFloats(rng, n, -10, 10);
     const std::vector<float> y = RandomFloats(rng, n, -10, 10);
-    for (int isa = 0; isa <= static_cast<int>(DetectIsa()); ++isa) {
+    for (const Isa isa : SupportedIsas()) {
       std::vector<float> got = x;
-      KernelsFor(static_cast<Isa>(isa)).add(y.data(), n, got.data());
-      for (int64_t i = 0; i < n; ++i) ASSERT_EQ(got[i], x[i] + y[i]) << isa;
+      KernelsFor(isa).add(y.data(), n, got.data());
+      for (int64_t i = 0; i < n; ++i) ASSERT_EQ(got[i], x[i] + y[i]) << IsaName(isa);
     }
   }
 }

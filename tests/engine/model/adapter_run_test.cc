@@ -93,8 +93,7 @@ TEST_F(AdapterRunTest, NoBitDependsOnSplitChunksThreadsOrInstructionSet) {
   for (int stages : {2, 3}) EXPECT_TRUE(Logits({.stages = stages}, uses) == expected) << stages << " stages";
   for (int chunk : {1, 7, 16}) EXPECT_TRUE(Logits({}, uses, chunk) == expected) << "chunks of " << chunk;
   for (int threads : {2, 3}) EXPECT_TRUE(Logits({.threads = threads}, uses) == expected) << threads << " threads";
-  for (Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
-    if (isa > DetectIsa()) continue;
+  for (const Isa isa : SupportedIsas()) {
     EXPECT_TRUE(Logits({.isa = isa}, uses) == expected) << IsaName(isa);
   }
 }

@@ -94,8 +94,7 @@ TEST_P(DeterminismTest, AnySplitGivesTheSameLogits) {
 TEST_P(DeterminismTest, EveryInstructionSetGivesTheSameLogits) {
   for (KvType kv_type : {KvType::kF32, KvType::kF16}) {
     const std::vector<float> expected = Expected(kv_type);
-    for (Isa isa : {Isa::kAvx2, Isa::kAvx512}) {
-      if (isa > DetectIsa()) continue;
+    for (const Isa isa : SupportedIsas()) {
       ExpectSame(LogitsWith(file(), {.kv_type = kv_type, .isa = isa}), expected, std::string(IsaName(isa)));
       ExpectSame(LogitsWith(file(), {.kv_type = kv_type, .isa = isa}, 1), expected,
                  absl::StrCat(IsaName(isa), ", one token at a time"));
@@ -184,8 +183,7 @@ TEST(StoriesDeterminismTest, LogitsAreTheSameForAnySplitAndInstructionSet) {
   const std::vector<float> expected = LogitsWith(**file, {.isa = Isa::kScalar});
   ASSERT_FALSE(expected.empty());
   for (int stages : {1, 2, 3, 5}) {
-    for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
-      if (isa > DetectIsa()) continue;
+    for (const Isa isa : SupportedIsas()) {
       ExpectSame(LogitsWith(**file, {.stages = stages, .isa = isa, .threads = 2}, 16), expected,
                  absl::StrCat(stages, " stages, ", IsaName(isa)));
     }

@@ -82,7 +82,9 @@ TEST_P(LayerKindsTest, TheSameBitsHoweverItIsRun) {
   ASSERT_FALSE(expected.empty());
   EXPECT_TRUE(Logits(file(), {.threads = 3}, kTokens) == expected) << "this machine's kernels, three threads";
   EXPECT_TRUE(Logits(file(), {.stages = 2}, 1) == expected) << "two stages, one token at a time";
-  EXPECT_TRUE(Logits(file(), {.isa = std::min(Isa::kAvx2, DetectIsa())}, 7) == expected) << "AVX2, chunks of 7";
+  for (const Isa isa : SupportedIsas()) {
+    EXPECT_TRUE(Logits(file(), {.isa = isa}, 7) == expected) << IsaName(isa) << ", chunks of 7";
+  }
 }
 
 // The second half of a sequence in one step with another sequence, which comes first and chooses its own experts.

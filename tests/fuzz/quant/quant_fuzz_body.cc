@@ -63,8 +63,8 @@ void MultiplyEverywhere(const BlockFormat& format, std::span<const std::byte> we
     return out;
   };
   const std::vector<float> want = multiply(Isa::kScalar);
-  for (int isa = 1; isa <= static_cast<int>(DetectIsa()); ++isa) {
-    const std::vector<float> got = multiply(static_cast<Isa>(isa));
+  for (const Isa isa : SupportedIsas()) {
+    const std::vector<float> got = multiply(isa);
     for (int64_t i = 0; i < rows; ++i) {
       Require(std::memcmp(&want[i], &got[i], sizeof(float)) == 0 || (std::isnan(want[i]) && std::isnan(got[i])));
     }

@@ -1,0 +1,183 @@
+// Speed of a whole model in one stage: loading, prefill, decode, decode of several sequences, decode after a long context.
+// Prints one line of JSON; run.py puts it beside llama.cpp.
+//
+//   engine_speed MODEL.gguf [--threads N] [--isa NAME] [--prefill 512] [--decode 32] [--batch N]... [--context N]...
+//
+// Keys and values are F16. Every figure is the median of --rounds rounds.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "engine/base/status_macros.h"
+#include "engine/stage.h"
+
+namespace tandem::engine {
+namespace {
+
+constexpr int kPageTokens = 32;
+
+struct Options {
+  std::string model;
+  int threads = 1, prefill = 512, decode = 32, rounds = 3;
+  Isa isa = DetectIsa();
+  std::vector<int> batches, contexts;
+};
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// The steps of one model. The pages that nothing was written to hold zeros, which cost as much as anything else.
+class Runner {
+ public:
+  Runner(std::unique_ptr<Stage> stage, int rounds) : stage_(std::move(stage)), rounds_(rounds) {}
+
+  // Seconds of a step in which `sequences` sequences of `position` tokens get `tokens` more each.
+  double StepSeconds(int sequences, int position, int tokens) {
+    const int pages_each = (position + tokens + kPageTokens - 1) / kPageTokens;
+    std::vector<std::vector<uint32_t>> pages(sequences);
+    std::vector<int32_t> ids(tokens);
+    for (int i = 0; i < tokens; ++i) ids[i] = (i * 37) % 500 + 3;
+    Step step;
+    for (int s = 0; s < sequences; ++s) {
+      for (int p = 0; p < pages_each; ++p) pages[s].push_back(s * pages_each + p);
+      step.slices.push_back(
+          {.position = position, .tokens = ids, .pages = pages[s], .output = SliceOutput::kSample, .sampling = &greedy_});
+    }
+    const double start = Seconds();
+    if (const absl::Status status = stage_->Run(step, &result_); !status.ok()) {
+      std::fprintf(stderr, "%s\n", status.ToString().c_str());
+      std::exit(1);
+    }
+    return Seconds() - start;
+  }
+
+  // Tokens per second.
+  double Prefill(int tokens) {
+    std::vector<double> times;
+    for (int i = 0; i < rounds_; ++i) times.push_back(StepSeconds(1, 0, tokens));
+    return tokens / Median(times);
+  }
+  double Decode(int sequences, int position, int tokens) {
+    std::vector<double> times;
+    for (int i = 0; i < rounds_; ++i) {
+      double total = 0;
+      for (int t = 0; t < tokens; ++t) total += StepSeconds(sequences, position + t, 1);
+      times.push_back(total);
+    }
+    return sequences * tokens / Median(times);
+  }
+
+ private:
+  const std::unique_ptr<Stage> stage_;
+  const int rounds_;
+  const SamplingParams greedy_;
+  StepResult result_;
+};
+
+int PagesWanted(const Options& options) {
+  int tokens = options.prefill;
+  for (const int batch : options.batches) tokens = std::max(tokens, batch * (64 + options.decode));
+  for (const int context : options.contexts) tokens = std::max(tokens, context + options.decode);
+  return tokens / kPageTokens + 64;
+}
+
+absl::Status Measure(const Options& options) {
+  TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> file, GgufFile::Open(options.model));
+  TANDEM_ASSIGN_OR_RETURN(const ModelSpec spec, ReadModelSpec(*file));
+  FileTensorSource source(*file);
+  const StageOptions stage = {.end_layer = spec.num_layers,
+                              .kv_type = KvType::kF16,
+                              .page_tokens = kPageTokens,
+                              .num_pages = PagesWanted(options),
+                              .max_step_tokens = std::max(options.prefill, 64),
+                              .isa = options.isa,
+                              .threads = options.threads};
+  const double start = Seconds();
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Stage> loaded,
+                          Stage::Load(spec, *file, source, stage, nullptr, nullptr));
+  nlohmann::ordered_json out;
+  out["isa"] = std::string(IsaName(options.isa));
+  out["threads"] = options.threads;
+  out["load_s"] = Seconds() - start;
+  const StageMemory memory = loaded->memory();
+  out["weights_bytes"] = memory.weights;
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  out["load_peak_bytes"] = usage.ru_maxrss * 1024;
+  out["memory_bytes"] = memory.total();
+
+  Runner runner(std::move(loaded), options.rounds);
+  runner.StepSeconds(1, 0, 1);  // touches what is touched once
+  if (options.prefill > 0) out["prefill"] = runner.Prefill(options.prefill);
+  out["decode"] = runner.Decode(1, 16, options.decode);
+  for (const int batch : options.batches) {
+    out["batch"][std::to_string(batch)] = runner.Decode(batch, 16, options.decode);
+  }
+  for (const int context : options.contexts) {
+    out["context"][std::to_string(context)] = runner.Decode(1, context, options.decode);
+  }
+  std::printf("%s\n", out.dump().c_str());
+  return absl::OkStatus();
+}
+
+[[noreturn]] void Usage(const std::string& what) {
+  std::fprintf(stderr,
+               "engine_speed: %s\nengine_speed MODEL.gguf [--threads N] [--isa NAME] [--prefill N] [--decode N] "
+               "[--rounds N] [--batch N]... [--context N]...\n",
+               what.c_str());
+  std::exit(2);
+}
+
+Options ReadArguments(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view name = argv[i];
+    if (name[0] != '-') {
+      options.model = name;
+      continue;
+    }
+    if (i + 1 == argc) Usage("a value is missing at the end");
+    const std::string value = argv[++i];
+    if (name == "--isa") {
+      const absl::StatusOr<Isa> isa = ParseIsa(value);
+      if (!isa.ok()) Usage(isa.status().ToString());
+      options.isa = *isa;
+      continue;
+    }
+    int number = 0;
+    if (!absl::SimpleAtoi(value, &number) || number < 0) Usage("not a count: " + value);
+    if (name == "--threads") options.threads = number;
+    else if (name == "--prefill") options.prefill = number;
+    else if (name == "--decode") options.decode = std::max(1, number);
+    else if (name == "--rounds") options.rounds = std::max(1, number);
+    else if (name == "--batch") options.batches.push_back(std::clamp(number, 1, 64));
+    else if (name == "--context") options.contexts.push_back(number);
+    else Usage("unknown argument " + std::string(name));
+  }
+  if (options.model.empty()) Usage("no model");
+  return options;
+}
+
+}  // namespace
+}  // namespace tandem::engine
+
+int main(int argc, char** argv) {
+  const absl::Status status = tandem::engine::Measure(tandem::engine::ReadArguments(argc, argv));
+  if (!status.ok()) std::fprintf(stderr, "engine_speed: %s\n", status.ToString().c_str());
+  return status.ok() ? 0 : 1;
+}
