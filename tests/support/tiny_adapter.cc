@@ -45,7 +45,7 @@ TinyModel MakeTinyAdapter(const TinyModel& model, const TinyAdapterShape& shape)
   const uint64_t rank = static_cast<uint64_t>(shape.rank);
   for (const auto& [name, tensor] : model.tensors) {
     if (!IsAdapted(name, shape)) continue;
-    const auto half = [&](const char* suffix, uint64_t cols, uint64_t rows) {
+    const auto half = [&, &name = name](const char* suffix, uint64_t cols, uint64_t rows) {
       std::vector<float> values(cols * rows);
       const float size = 0.7f / std::sqrt(static_cast<float>(cols));
       for (float& value : values) value = (static_cast<float>(random() >> 40) * 0x1p-23f - 1.0f) * size;

@@ -16,7 +16,7 @@ constexpr uint32_t kBytes1 = 0x01010101, kBytes3 = 0x03030303, kBytes15 = 0x0f0f
 template <TensorType kType>
 struct Expander;
 
-// Q4_1, Q5_0, Q5_1.
+// Q4_0, Q4_1, Q5_0, Q5_1.
 template <bool kFiveBits, bool kMins>
 struct ExpandNibbles {
   static constexpr int kBlock = 32, kSub = 32, kLead = kMins ? 4 : 2, kWords = kFiveBits ? 5 : 4;
@@ -43,11 +43,26 @@ struct ExpandNibbles {
   }
 };
 template <>
+struct Expander<TensorType::kQ4_0> : ExpandNibbles<false, false> {};
+template <>
 struct Expander<TensorType::kQ4_1> : ExpandNibbles<false, true> {};
 template <>
 struct Expander<TensorType::kQ5_0> : ExpandNibbles<true, false> {};
 template <>
 struct Expander<TensorType::kQ5_1> : ExpandNibbles<true, true> {};
+
+template <>
+struct Expander<TensorType::kQ8_0> {
+  static constexpr int kBlock = 32, kSub = 32, kBytes = 34, kBias = 128, kTop = 255;
+  static constexpr bool kHasMins = false;
+
+  template <typename W, typename Out>
+  static void Expand(const std::byte* block, Out out) {
+    const PackedWords<W, 2, 8> in{block};
+    out.Factor(in.LeadingHalf(0), 1.0f);
+    for (int u = 0; u < 8; ++u) out.template Unit<0>(u, in.Word(u));
+  }
+};
 
 // Units p and p + 4 from a vector of nibbles that name levels; the table holds level + kBias.
 template <int kBias, typename W, typename Out>
@@ -152,6 +167,74 @@ struct Expander<TensorType::kQ3_K> {
         const W bit = (third >> r) & W::Splat(kBytes1);
         out.template Unit<4>(32 * (v / 8) + 8 * r + v % 8, ((pairs >> (2 * r)) & W::Splat(kBytes3)) | (bit << 2));
       }
+    }
+  }
+};
+
+// Q4_K, Q5_K.
+template <bool kFiveBits>
+struct ExpandNibblesK {
+  static constexpr int kBlock = 256, kSub = 32, kUpper = 3, kNibbles = kUpper + (kFiveBits ? 8 : 0);
+  static constexpr int kWords = kNibbles + 32, kBytes = 4 + 4 * kWords, kBias = 0, kTop = kFiveBits ? 31 : 15;
+  static constexpr bool kHasMins = true;
+
+  template <typename W, typename Out>
+  static void Expand(const std::byte* block, Out out) {
+    const PackedWords<W, 4, kWords> in{block};
+    out.Factor(in.LeadingHalf(0), 1.0f);
+    out.MinFactor(in.LeadingHalf(1), 1.0f);
+    const W a = in.Word(0), b = in.Word(1), c = in.Word(2);  // one byte for each of four sub-blocks
+    const W upper_two = W::Splat(0x30303030);
+    const W scales[2] = {a & W::Splat(63 * kBytes1), (c & W::Splat(kBytes15)) | ((a >> 2) & upper_two)};
+    const W mins[2] = {b & W::Splat(63 * kBytes1), ((c >> 4) & W::Splat(kBytes15)) | ((b >> 2) & upper_two)};
+    for (int j = 0; j < 8; ++j) {
+      out.Scale(j, ByteOf(scales[j / 4], j % 4));
+      out.Min(j, ByteOf(mins[j / 4], j % 4));
+    }
+    for (int v = 0; v < 32; ++v) {
+      const W both = in.Word(kNibbles + v);
+      W low = both & W::Splat(kBytes15);
+      W high = (both >> 4) & W::Splat(kBytes15);
+      if constexpr (kFiveBits) {
+        const W fifth = in.Word(kUpper + v % 8) >> (2 * (v / 8));
+        low = low | ((fifth & W::Splat(kBytes1)) << 4);
+        high = high | (((fifth >> 1) & W::Splat(kBytes1)) << 4);
+      }
+      const int unit = 16 * (v / 8) + v % 8;
+      out.template Unit<0>(unit, low);
+      out.template Unit<0>(unit + 8, high);
+    }
+  }
+};
+template <>
+struct Expander<TensorType::kQ4_K> : ExpandNibblesK<false> {};
+template <>
+struct Expander<TensorType::kQ5_K> : ExpandNibblesK<true> {};
+
+template <>
+struct Expander<TensorType::kQ6_K> {
+  static constexpr int kBlock = 256, kSub = 16, kBytes = 210, kBias = 32, kTop = 63;
+  static constexpr bool kHasMins = false;
+
+  template <typename W, typename Out>
+  static void Expand(const std::byte* block, Out out) {
+    const PackedWords<W, 0, 52> in{block};
+    out.Factor(in.TrailingHalf(0), 1.0f);
+    for (int j = 0; j < 16; ++j) {
+      const W byte = ByteOf(in.Word(48 + j / 4), j % 4);
+      out.Scale(j, W::Add(byte ^ W::Splat(128), W::Splat(static_cast<uint32_t>(-128))));  // sign-extended
+    }
+    for (int v = 0; v < 16; ++v) {
+      const int half = v / 8, p = v % 8;
+      const W low0 = in.Word(16 * half + p), low1 = in.Word(16 * half + 8 + p), top = in.Word(32 + v);
+      const auto run = [&](int r, W nibble, W two) {
+        const W value = (nibble & W::Splat(kBytes15)) | ((two & W::Splat(kBytes3)) << 4);
+        out.template Unit<32>(32 * half + 8 * r + p, value);
+      };
+      run(0, low0, top);
+      run(1, low1, top >> 2);
+      run(2, low0 >> 4, top >> 4);
+      run(3, low1 >> 4, top >> 6);
     }
   }
 };

@@ -1,5 +1,5 @@
-// Speed of a whole model in one stage: loading, prefill, decode, decode of several sequences, decode after a long context.
-// Prints one line of JSON; run.py puts it beside llama.cpp.
+// Speed of a whole model in one stage: loading, prefill, decode, decode of several sequences, decode after a long
+// context. Prints one line of JSON; run.py puts it beside llama.cpp.
 //
 //   engine_speed MODEL.gguf [--threads N] [--isa NAME] [--prefill 512] [--decode 32] [--batch N]... [--context N]...
 //
@@ -32,9 +32,7 @@ struct Options {
   std::vector<int> batches, contexts;
 };
 
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -55,8 +53,11 @@ class Runner {
     Step step;
     for (int s = 0; s < sequences; ++s) {
       for (int p = 0; p < pages_each; ++p) pages[s].push_back(s * pages_each + p);
-      step.slices.push_back(
-          {.position = position, .tokens = ids, .pages = pages[s], .output = SliceOutput::kSample, .sampling = &greedy_});
+      step.slices.push_back({.position = position,
+                             .tokens = ids,
+                             .pages = pages[s],
+                             .output = SliceOutput::kSample,
+                             .sampling = &greedy_});
     }
     const double start = Seconds();
     if (const absl::Status status = stage_->Run(step, &result_); !status.ok()) {
@@ -108,8 +109,7 @@ absl::Status Measure(const Options& options) {
                               .isa = options.isa,
                               .threads = options.threads};
   const double start = Seconds();
-  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Stage> loaded,
-                          Stage::Load(spec, *file, source, stage, nullptr, nullptr));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Stage> loaded, Stage::Load(spec, *file, source, stage, nullptr, nullptr));
   nlohmann::ordered_json out;
   out["isa"] = std::string(IsaName(options.isa));
   out["threads"] = options.threads;
@@ -161,13 +161,20 @@ Options ReadArguments(int argc, char** argv) {
     }
     int number = 0;
     if (!absl::SimpleAtoi(value, &number) || number < 0) Usage("not a count: " + value);
-    if (name == "--threads") options.threads = number;
-    else if (name == "--prefill") options.prefill = number;
-    else if (name == "--decode") options.decode = std::max(1, number);
-    else if (name == "--rounds") options.rounds = std::max(1, number);
-    else if (name == "--batch") options.batches.push_back(std::clamp(number, 1, 64));
-    else if (name == "--context") options.contexts.push_back(number);
-    else Usage("unknown argument " + std::string(name));
+    if (name == "--threads")
+      options.threads = number;
+    else if (name == "--prefill")
+      options.prefill = number;
+    else if (name == "--decode")
+      options.decode = std::max(1, number);
+    else if (name == "--rounds")
+      options.rounds = std::max(1, number);
+    else if (name == "--batch")
+      options.batches.push_back(std::clamp(number, 1, 64));
+    else if (name == "--context")
+      options.contexts.push_back(number);
+    else
+      Usage("unknown argument " + std::string(name));
   }
   if (options.model.empty()) Usage("no model");
   return options;

@@ -1,6 +1,6 @@
 // One thread: GB/s of weights and GOPS of every matmul and kernel set, for one token (decode: should come near the read
-// bandwidth, printed first), for one token with weights in the L2 cache, and for 64 tokens (prefill); elements per
-// second of the other kernels. Rates are per second of processor time.
+// bandwidth, printed first), for one token with weights in the L2 cache, for 8 tokens (a batch of decodes) and for 64
+// (prefill); elements per second of the other kernels. Rates are per second of processor time.
 //
 //   kernels_bench --benchmark_filter='q4_k/avx512'
 #include <benchmark/benchmark.h>
@@ -145,6 +145,8 @@ void RegisterAll() {
           ->Unit(benchmark::kMillisecond);
       benchmark::RegisterBenchmark((name + "/1_cached").c_str(), MatMul, type, isa, 1, 64)
           ->Unit(benchmark::kMicrosecond);
+      benchmark::RegisterBenchmark((name + "/8").c_str(), MatMul, type, isa, 8, decode_rows)
+          ->Unit(benchmark::kMillisecond);
       benchmark::RegisterBenchmark((name + "/64").c_str(), MatMul, type, isa, 64, isa == Isa::kScalar ? 16 : 512)
           ->Unit(benchmark::kMillisecond);
     }

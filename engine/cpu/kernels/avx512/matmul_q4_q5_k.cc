@@ -149,7 +149,13 @@ struct MatMulQ4_Q5_K {
 
 }  // namespace
 
-void MatMulQ4_K(const MatMulArgs& args) { RunGroups<MatMulQ4_Q5_K<false>, 2, 2>(args); }
-void MatMulQ5_K(const MatMulArgs& args) { RunGroups<MatMulQ4_Q5_K<true>, 2, 2>(args); }
+void MatMulQ4_K(const MatMulArgs& args) {
+  if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ4_K>(args);
+  RunGroups<MatMulQ4_Q5_K<false>, 1, 8>(args);
+}
+void MatMulQ5_K(const MatMulArgs& args) {
+  if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ5_K>(args);
+  RunGroups<MatMulQ4_Q5_K<true>, 1, 8>(args);
+}
 
 }  // namespace tandem::engine::avx512

@@ -81,7 +81,13 @@ struct MatMulBlock32 {
 
 }  // namespace
 
-void MatMulQ8_0(const MatMulArgs& args) { RunGroups<MatMulBlock32<UnpackQ8_0>, 2, 4>(args); }
-void MatMulQ4_0(const MatMulArgs& args) { RunGroups<MatMulBlock32<UnpackQ4_0>, 2, 4>(args); }
+void MatMulQ8_0(const MatMulArgs& args) {
+  if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ8_0>(args);
+  RunGroups<MatMulBlock32<UnpackQ8_0>, 2, 4>(args);
+}
+void MatMulQ4_0(const MatMulArgs& args) {
+  if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ4_0>(args);
+  RunGroups<MatMulBlock32<UnpackQ4_0>, 2, 4>(args);
+}
 
 }  // namespace tandem::engine::avx512

@@ -112,6 +112,9 @@ struct MatMulQ6_KKernel {
 
 }  // namespace
 
-void MatMulQ6_K(const MatMulArgs& args) { RunGroups<MatMulQ6_KKernel, 1, 4>(args); }
+void MatMulQ6_K(const MatMulArgs& args) {
+  if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ6_K>(args);
+  RunGroups<MatMulQ6_KKernel, 1, 4>(args);
+}
 
 }  // namespace tandem::engine::avx512
