@@ -8,6 +8,7 @@
 #include "cli/generation_flags.h"
 #include "cli/token_ids.h"
 #include "engine/base/format_bytes.h"
+#include "tests/support/temp_folder.h"
 
 namespace tandem::cli {
 namespace {
@@ -87,7 +88,7 @@ TEST(GenerationFlagsTest, AGrammarIsAFileOrItsText) {
   v1::GenerateRequest request;
   ASSERT_TRUE(ApplyGenerationFlags(flags, &request).ok());
   EXPECT_EQ(request.grammar(), flags.grammar);
-  const std::string path = ::testing::TempDir() + "schema.json";
+  const std::string path = tandem::testing::TempFolder() + "/schema.json";
   std::ofstream(path) << "{\"type\":\"null\"}\n";
   flags = {};
   flags.json_schema = path;

@@ -1,6 +1,4 @@
 // Adapters over the whole path in one process: named by requests, each with its own, on any number of workers.
-#include <unistd.h>
-
 #include <limits>
 #include <thread>
 #include <vector>
@@ -10,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/integration/answers.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/tiny_adapter.h"
 #include "tests/support/tiny_model.h"
 
@@ -19,7 +18,7 @@ namespace {
 using ::testing::HasSubstr;
 
 std::string WriteFile(const TinyModel& file, const std::string& name) {
-  const std::string path = absl::StrCat(::testing::TempDir(), "/tandem-", name, "-", getpid(), ".gguf");
+  const std::string path = absl::StrCat(TempFolder(), "/", name, ".gguf");
   EXPECT_TRUE(file.Write(path).ok());
   return path;
 }

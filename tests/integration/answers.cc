@@ -1,12 +1,11 @@
 #include "tests/integration/answers.h"
 
-#include <unistd.h>
-
 #include <latch>
 
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
 namespace tandem::testing {
@@ -37,7 +36,7 @@ std::vector<v1::GenerateRequest> EightRequests() {
 }
 
 std::string WriteTinyModel() {
-  const std::string path = absl::StrCat(::testing::TempDir(), "/tandem-tiny-", getpid(), ".gguf");
+  const std::string path = absl::StrCat(TempFolder(), "/tiny.gguf");
   const absl::Status written = MakeTinyModel({.layers = 4}).Write(path);
   EXPECT_TRUE(written.ok()) << written;
   return path;

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/integration/answers.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
 namespace tandem::testing {
@@ -26,7 +27,7 @@ std::string WriteIdentityHeadModel(uint32_t pooling_type = 0) {
   for (int i = 0; i < kHidden; ++i) identity[i * kHidden + i] = 1.0f;
   model.SetTensor("output.weight", engine::TensorType::kF32, {kHidden, kHidden}, identity);
   if (pooling_type != 0) model.metadata["llama.pooling_type"] = pooling_type;
-  const std::string path = absl::StrCat(::testing::TempDir(), "/tandem-identity-", getpid(), ".gguf");
+  const std::string path = absl::StrCat(TempFolder(), "/identity.gguf");
   EXPECT_TRUE(model.Write(path).ok());
   return path;
 }

@@ -1,6 +1,4 @@
 // Coordinator and workers in one process, joined by real gRPC on loopback: what clients and peers see of the services.
-#include <unistd.h>
-
 #include <chrono>
 #include <memory>
 #include <string>
@@ -21,6 +19,7 @@
 #include "tandem/v1/cluster.grpc.pb.h"
 #include "tandem/v1/generate.grpc.pb.h"
 #include "tests/integration/answers.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/tiny_adapter.h"
 #include "tests/support/tiny_model.h"
 #include "worker/worker.h"
@@ -362,7 +361,7 @@ TEST_F(GrpcClusterTest, EmbeddingsSurviveALostWorkerAndADeadlineFreesTheirPages)
 }
 
 TEST_F(GrpcClusterTest, AdaptersAreFetchedListedAndKeptThroughTheLossOfAWorker) {
-  const std::string path = absl::StrCat(::testing::TempDir(), "/tandem-poet-", getpid(), ".gguf");
+  const std::string path = absl::StrCat(TempFolder(), "/poet.gguf");
   ASSERT_TRUE(MakeTinyAdapter(MakeTinyModel({.layers = 4}), {.rank = 8, .alpha = 16}).Write(path).ok());
   adapters_ = {absl::StrCat("poet=", path)};
   StartCluster(2);
