@@ -32,9 +32,6 @@ inline void PrefetchAfter(const std::byte* block) {
   }
 }
 
-// From so many tokens on it pays to expand the weights once for all (kernels/planes.h).
-constexpr int kManyRows = 12;
-
 // Runs Kernel::Run<kGroups, n>(args, group, row) over all rows of activations from `row` on, n = kMaxRows, ... 2, 1 at
 // a time, so that unpacked weights are used n times.
 template <typename Kernel, int kGroups, int kMaxRows>

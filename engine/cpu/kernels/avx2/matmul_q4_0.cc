@@ -4,6 +4,9 @@
 namespace tandem::engine::avx2 {
 namespace {
 
+// From so many tokens on, expanding the weights once for all (matmul_planes.cc) is faster.
+constexpr int kManyRows = 12;
+
 struct MatMulQ4_0Kernel {
   template <int kGroups, int kRows>
   static void Run(const MatMulArgs& args, int64_t group, int row) {
@@ -60,6 +63,9 @@ struct MatMulQ4_0Kernel {
 
 }  // namespace
 
-void MatMulQ4_0(const MatMulArgs& args) { RunGroups<MatMulQ4_0Kernel, 1, 4>(args); }
+void MatMulQ4_0(const MatMulArgs& args) {
+  if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ4_0>(args);
+  RunGroups<MatMulQ4_0Kernel, 1, 4>(args);
+}
 
 }  // namespace tandem::engine::avx2

@@ -4,6 +4,9 @@
 namespace tandem::engine::avx2 {
 namespace {
 
+// From so many tokens on, expanding the weights once for all (matmul_planes.cc) is faster.
+constexpr int kManyRows = 6;
+
 constexpr int kBlock = 256;
 constexpr int kSubBlocks = 8;
 constexpr int kVector = 4 * kRowGroup;  // bytes of a word of all rows
@@ -146,7 +149,13 @@ struct MatMulQ4_Q5_K {
 
 }  // namespace
 
-void MatMulQ4_K(const MatMulArgs& args) { RunGroups<MatMulQ4_Q5_K<false>, 1, 4>(args); }
-void MatMulQ5_K(const MatMulArgs& args) { RunGroups<MatMulQ4_Q5_K<true>, 1, 4>(args); }
+void MatMulQ4_K(const MatMulArgs& args) {
+  if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ4_K>(args);
+  RunGroups<MatMulQ4_Q5_K<false>, 1, 4>(args);
+}
+void MatMulQ5_K(const MatMulArgs& args) {
+  if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ5_K>(args);
+  RunGroups<MatMulQ4_Q5_K<true>, 1, 4>(args);
+}
 
 }  // namespace tandem::engine::avx2

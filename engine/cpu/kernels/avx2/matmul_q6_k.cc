@@ -4,6 +4,9 @@
 namespace tandem::engine::avx2 {
 namespace {
 
+// From so many tokens on, expanding the weights once for all (matmul_planes.cc) is faster.
+constexpr int kManyRows = 4;
+
 constexpr int kBlock = 256;
 constexpr int kSubBlocks = 16;
 constexpr int kVector = 4 * kRowGroup;  // bytes of a word of all rows
@@ -112,6 +115,9 @@ struct MatMulQ6_KKernel {
 
 }  // namespace
 
-void MatMulQ6_K(const MatMulArgs& args) { RunGroups<MatMulQ6_KKernel, 1, 4>(args); }
+void MatMulQ6_K(const MatMulArgs& args) {
+  if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ6_K>(args);
+  RunGroups<MatMulQ6_KKernel, 1, 4>(args);
+}
 
 }  // namespace tandem::engine::avx2

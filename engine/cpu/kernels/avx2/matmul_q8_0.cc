@@ -4,6 +4,9 @@
 namespace tandem::engine::avx2 {
 namespace {
 
+// From so many tokens on, expanding the weights once for all (matmul_planes.cc) is faster.
+constexpr int kManyRows = 12;
+
 struct MatMulQ8_0Kernel {
   template <int kGroups, int kRows>
   static void Run(const MatMulArgs& args, int64_t group, int row) {
@@ -47,6 +50,9 @@ struct MatMulQ8_0Kernel {
 
 }  // namespace
 
-void MatMulQ8_0(const MatMulArgs& args) { RunGroups<MatMulQ8_0Kernel, 1, 4>(args); }
+void MatMulQ8_0(const MatMulArgs& args) {
+  if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ8_0>(args);
+  RunGroups<MatMulQ8_0Kernel, 1, 4>(args);
+}
 
 }  // namespace tandem::engine::avx2

@@ -44,17 +44,6 @@ inline void StoreGroup(const MatMulArgs& args, int64_t group, int row, const Flo
   if (count > 8) _mm256_maskstore_ps(out + 8, LaneMask(count - 8), acc.half[1]);
 }
 
-// Reads them back.
-inline Float16Rows LoadGroup(const MatMulArgs& args, int64_t group, int row) {
-  const int64_t first = group * kRowGroup;
-  const int64_t count = args.weights.rows - first;
-  const float* out = args.out + row * args.out_stride + first;
-  if (count >= kRowGroup) return {{_mm256_loadu_ps(out), _mm256_loadu_ps(out + 8)}};
-  Float16Rows acc = {{_mm256_maskload_ps(out, LaneMask(count < 8 ? count : 8)), _mm256_setzero_ps()}};
-  if (count > 8) acc.half[1] = _mm256_maskload_ps(out + 8, LaneMask(count - 8));
-  return acc;
-}
-
 // CanonicalExp on 8 lanes.
 inline __m256 Exp(__m256 x) {
   const __m256 magic = _mm256_set1_ps(kExpMagic);

@@ -4,6 +4,9 @@
 namespace tandem::engine::avx512 {
 namespace {
 
+// From so many tokens on, expanding the weights once for all (matmul_planes.cc) is faster.
+constexpr int kManyRows = 12;
+
 constexpr int kBlock = 32;
 
 // How the weights of a block become unsigned bytes: units u and u + 4 from one place, and what they hold too much.

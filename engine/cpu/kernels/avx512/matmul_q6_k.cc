@@ -4,6 +4,9 @@
 namespace tandem::engine::avx512 {
 namespace {
 
+// From so many tokens on, expanding the weights once for all (matmul_planes.cc) is faster.
+constexpr int kManyRows = 12;
+
 constexpr int kBlock = 256;
 constexpr int kSubBlocks = 16;
 constexpr int kVector = 4 * kRowGroup;  // bytes of a word of all rows
