@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +19,7 @@
 
 #include "absl/strings/numbers.h"
 #include "engine/base/status_macros.h"
+#include "engine/cpu/thread_pool.h"
 #include "engine/stage.h"
 
 namespace tandem::engine {
@@ -37,6 +39,25 @@ double Seconds() { return std::chrono::duration<double>(std::chrono::steady_cloc
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
+}
+
+// Bytes per second.
+double ReadBandwidth(int threads) {
+  constexpr int64_t kWords = int64_t{1} << 27;
+  const std::vector<uint64_t> data(kWords, 1);
+  ThreadPool pool(threads, true);
+  double best = 1e9;
+  for (int i = 0; i < 5; ++i) {
+    const double start = Seconds();
+    std::atomic<uint64_t> total{0};
+    pool.ParallelFor(kWords, 64, [&](int64_t begin, int64_t end, int) {
+      uint64_t sum = 0;
+      for (int64_t k = begin; k < end; ++k) sum += data[k];
+      total += sum;
+    });
+    best = total == kWords ? std::min(best, Seconds() - start) : best;
+  }
+  return static_cast<double>(kWords * sizeof(uint64_t)) / best;
 }
 
 // The steps of one model. The pages that nothing was written to hold zeros, which cost as much as anything else.
@@ -108,11 +129,13 @@ absl::Status Measure(const Options& options) {
                               .max_step_tokens = std::max(options.prefill, 64),
                               .isa = options.isa,
                               .threads = options.threads};
+  const double bandwidth = ReadBandwidth(options.threads);
   const double start = Seconds();
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Stage> loaded, Stage::Load(spec, *file, source, stage, nullptr, nullptr));
   nlohmann::ordered_json out;
   out["isa"] = std::string(IsaName(options.isa));
   out["threads"] = options.threads;
+  out["read_bytes_per_s"] = bandwidth;
   out["load_s"] = Seconds() - start;
   const StageMemory memory = loaded->memory();
   out["weights_bytes"] = memory.weights;

@@ -128,8 +128,17 @@ void VectorOp(benchmark::State& state, Isa isa, int op) {
   state.SetItemsProcessed(state.iterations() * kLength);
 }
 
+// What it costs to give all threads an empty part and to meet again.
+void ForkJoin(benchmark::State& state) {
+  ThreadPool pool(static_cast<int>(state.range(0)), true);
+  for (auto _ : state) pool.Run([](int part) { benchmark::DoNotOptimize(part); });
+}
+
 void RegisterAll() {
   benchmark::RegisterBenchmark("read_bandwidth", ReadBandwidth)->Unit(benchmark::kMillisecond);
+  benchmark::RegisterBenchmark("fork_join", ForkJoin)
+      ->DenseRange(2, std::max(2, ThreadPool::PhysicalCores()))
+      ->UseRealTime();
   constexpr const char* kOps[] = {"rms_norm",         "silu_mul",          "add",       "rope_pairs",
                                   "quantize_block32", "quantize_block256", "f32_to_f16"};
   for (const Isa isa : SupportedIsas()) {
