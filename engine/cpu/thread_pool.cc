@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -21,40 +23,64 @@ constexpr int kPausesPerClockRead = 64;
 // from running, so nobody spins.
 std::atomic<int> g_pool_threads{0};
 
-// The logical CPUs of each physical core of the machine; empty if hwloc cannot tell.
-std::vector<cpu_set_t> ReadCores() {
-  std::vector<cpu_set_t> cores;
+// A physical core: its logical CPUs, and its rank among the kinds of cores of the machine, 0 for the slowest.
+struct Core {
+  cpu_set_t cpus;
+  int kind = 0;
+};
+
+// The physical cores of the machine, fastest kind first; empty if hwloc cannot tell.
+std::vector<Core> ReadCores() {
+  std::vector<Core> cores;
   hwloc_topology_t topology;
   if (hwloc_topology_init(&topology) != 0) return cores;
   if (hwloc_topology_load(topology) == 0) {
     const int count = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_CORE);
     for (int i = 0; i < count; ++i) {
-      const hwloc_obj_t core = hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, i);
-      cpu_set_t cpus;
-      CPU_ZERO(&cpus);
+      const hwloc_obj_t object = hwloc_get_obj_by_type(topology, HWLOC_OBJ_CORE, i);
+      Core core;
+      CPU_ZERO(&core.cpus);
       for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-        if (hwloc_bitmap_isset(core->cpuset, cpu)) CPU_SET(cpu, &cpus);
+        if (hwloc_bitmap_isset(object->cpuset, cpu)) CPU_SET(cpu, &core.cpus);
       }
-      cores.push_back(cpus);
+      core.kind = std::max(0, hwloc_cpukinds_get_by_cpuset(topology, object->cpuset, 0));  // -1: not known
+      cores.push_back(core);
     }
   }
   hwloc_topology_destroy(topology);
+  std::stable_sort(cores.begin(), cores.end(), [](const Core& a, const Core& b) { return a.kind > b.kind; });
   return cores;
 }
 
 // The same, as far as the calling thread may run on them.
-std::vector<cpu_set_t> AllowedCores() {
+std::vector<Core> AllowedCores() {
   // Reading the topology takes some 8 ms, so it is done once.
-  static const std::vector<cpu_set_t>& machine = *new std::vector<cpu_set_t>(ReadCores());
+  static const std::vector<Core>& machine = *new std::vector<Core>(ReadCores());
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
-  std::vector<cpu_set_t> cores;
+  std::vector<Core> cores;
   if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return cores;
-  for (cpu_set_t cpus : machine) {
-    CPU_AND(&cpus, &cpus, &allowed);
-    if (CPU_COUNT(&cpus) > 0) cores.push_back(cpus);
+  for (Core core : machine) {
+    CPU_AND(&core.cpus, &core.cpus, &allowed);
+    if (CPU_COUNT(&core.cpus) > 0) cores.push_back(core);
   }
   return cores;
+}
+
+// Rounds of some arithmetic that the calling thread gets done in a few milliseconds.
+double CountRounds() {
+  constexpr std::chrono::milliseconds kTime{4};
+  float values[256];
+  std::fill(std::begin(values), std::end(values), 1.0f);
+  double rounds = 0;
+  for (const auto start = std::chrono::steady_clock::now(); std::chrono::steady_clock::now() - start < kTime;
+       ++rounds) {
+    for (int i = 0; i < 32; ++i) {
+      for (float& value : values) value = value * 0.999f + 0.001f;
+      __asm__ volatile("" : : "r"(values) : "memory");  // each round is wanted
+    }
+  }
+  return rounds;
 }
 
 // Tells the processor that this is a spin, so that it saves power and lends its units to the other hyperthread.
@@ -90,6 +116,7 @@ uint32_t WaitForChange(const std::atomic<uint32_t>& value, uint32_t old, bool sp
 // before the next round starts, so a late helper finds its claim taken and touches nothing. A null task ends the
 // helpers.
 struct ThreadPool::State {
+  static constexpr uint32_t kWhole = 1 << 16;
   struct alignas(64) Claim {
     std::atomic<uint32_t> round{0};
   };
@@ -99,6 +126,7 @@ struct ThreadPool::State {
   alignas(64) std::atomic<uint32_t> round{0};
   alignas(64) std::atomic<uint32_t> running{0};  // parts 1.. that are not finished
   std::vector<Claim> claimed;                    // by part
+  std::vector<uint32_t> ends;                    // [part]: where the shares of parts 0 .. part end, of kWhole
   std::vector<std::thread> helpers;
 
   bool MaySpin() const { return g_pool_threads.load(std::memory_order_relaxed) <= cores; }
@@ -141,18 +169,33 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int threads, bool pin) : state_(std::make_unique<State>()) {
-  const std::vector<cpu_set_t> cores = AllowedCores();
+  const std::vector<Core> cores = AllowedCores();
   state_->cores = std::max<int>(1, static_cast<int>(cores.size()));
   size_ = threads > 0 ? threads : state_->cores;
   g_pool_threads.fetch_add(size_, std::memory_order_relaxed);
   state_->claimed = std::vector<State::Claim>(size_);
   state_->helpers.reserve(size_ - 1);
+  // More threads than cores are left to the scheduler.
+  const bool place = pin && size_ <= static_cast<int>(cores.size());
   for (int i = 1; i < size_; ++i) {
     state_->helpers.emplace_back([state = state_.get(), i] { state->Help(i); });
-    // The first core is left to the caller. More threads than cores are left to the scheduler.
-    if (pin && size_ <= static_cast<int>(cores.size())) {
-      pthread_setaffinity_np(state_->helpers.back().native_handle(), sizeof(cpu_set_t), &cores[i]);
-    }
+    // The first core is left to the caller.
+    if (place) pthread_setaffinity_np(state_->helpers.back().native_handle(), sizeof(cpu_set_t), &cores[i].cpus);
+  }
+  std::vector<double> speeds(size_, 1.0);
+  SetShares(speeds);
+  if (!place || cores[0].kind == cores[size_ - 1].kind) return;
+  Run([&](int part) { speeds[part] = CountRounds(); });
+  SetShares(speeds);
+}
+
+void ThreadPool::SetShares(std::span<const double> speeds) {
+  const double whole = std::accumulate(speeds.begin(), speeds.end(), 0.0);
+  state_->ends.clear();
+  double sum = 0;
+  for (const double speed : speeds) {
+    sum += speed;
+    state_->ends.push_back(static_cast<uint32_t>(std::lround(sum / whole * State::kWhole)));
   }
 }
 
@@ -181,8 +224,9 @@ void ThreadPool::ParallelFor(int64_t count, int64_t grain,
     return;
   }
   Run([&](int part) {
-    const int64_t begin = std::min(count, units * part / size_ * grain);
-    const int64_t end = std::min(count, units * (part + 1) / size_ * grain);
+    const auto share_end = [&](int last) { return last < 0 ? 0 : units * state_->ends[last] / State::kWhole; };
+    const int64_t begin = std::min(count, share_end(part - 1) * grain);
+    const int64_t end = std::min(count, share_end(part) * grain);
     if (begin < end) fn(begin, end, part);
   });
 }

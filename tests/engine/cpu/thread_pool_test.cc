@@ -72,6 +72,23 @@ TEST(ThreadPoolTest, ParallelForSplitsEvenlyToOneGrain) {
   for (const int64_t length : lengths) EXPECT_LE(std::abs(length - 100 / 3), 4);
 }
 
+TEST(ThreadPoolTest, ParallelForSplitsByShares) {
+  ThreadPool pool(3, false);
+  pool.SetShares(std::vector<double>{2.0, 1.0, 1.0});
+  std::vector<int64_t> lengths(3, 0);
+  pool.ParallelFor(1000, 1, [&](int64_t begin, int64_t end, int part) { lengths[part] = end - begin; });
+  EXPECT_EQ(lengths, (std::vector<int64_t>{500, 250, 250}));
+  // However uneven they are, every index is visited once.
+  pool.SetShares(std::vector<double>{1e-9, 1.0, 0.3});
+  for (int64_t count : {1, 2, 3, 7, 1000}) {
+    std::vector<int> visits(count, 0);
+    pool.ParallelFor(count, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) ++visits[i];
+    });
+    EXPECT_EQ(visits, std::vector<int>(count, 1)) << count;
+  }
+}
+
 TEST(ThreadPoolTest, ParallelForOfNothingCallsNothing) {
   ThreadPool pool(2, false);
   pool.ParallelFor(0, 1, [](int64_t, int64_t, int) { FAIL(); });
