@@ -32,12 +32,19 @@ inline void PrefetchAfter(const std::byte* block) {
   }
 }
 
-// Runs Kernel::Run<kGroups, n>(args, group, row) over all rows of activations from `row` on, n = kMaxRows, ... 2, 1 at
-// a time, so that unpacked weights are used n times.
+// Runs Kernel::Run<kGroups, n>(args, group, row) over all rows of activations from `row` on, n = kMaxRows at a time and
+// then those that are left, so that unpacked weights are used n times.
+template <typename Kernel, int kGroups, int kRows>
+inline void RunLastRows(const MatMulArgs& args, int64_t group, int row) {
+  if constexpr (kRows > 0) {
+    if (row + kRows == args.rows) return Kernel::template Run<kGroups, kRows>(args, group, row);
+    RunLastRows<Kernel, kGroups, kRows - 1>(args, group, row);
+  }
+}
 template <typename Kernel, int kGroups, int kMaxRows>
 inline void RunRows(const MatMulArgs& args, int64_t group, int row) {
   for (; row + kMaxRows <= args.rows; row += kMaxRows) Kernel::template Run<kGroups, kMaxRows>(args, group, row);
-  if constexpr (kMaxRows > 1) RunRows<Kernel, kGroups, kMaxRows / 2>(args, group, row);
+  RunLastRows<Kernel, kGroups, kMaxRows - 1>(args, group, row);
 }
 
 // The same over the groups of `args`, kMaxGroups at a time, so that loaded activations are used so often. Neither

@@ -154,6 +154,8 @@ void RegisterAll() {
           ->Unit(benchmark::kMillisecond);
       benchmark::RegisterBenchmark((name + "/1_cached").c_str(), MatMul, type, isa, 1, 64)
           ->Unit(benchmark::kMicrosecond);
+      benchmark::RegisterBenchmark((name + "/8_cached").c_str(), MatMul, type, isa, 8, 64)
+          ->Unit(benchmark::kMicrosecond);
       benchmark::RegisterBenchmark((name + "/8").c_str(), MatMul, type, isa, 8, decode_rows)
           ->Unit(benchmark::kMillisecond);
       benchmark::RegisterBenchmark((name + "/64").c_str(), MatMul, type, isa, 64, isa == Isa::kScalar ? 16 : 512)

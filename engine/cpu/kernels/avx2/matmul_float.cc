@@ -34,22 +34,27 @@ struct MatMulFloat {
     const std::byte* w = args.weights.data + group * args.weights.group_bytes;
     const float* x = args.x.f32 + row * cols;
     Float16Rows acc[kRows];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) acc[r] = ZeroRows();
     for (int64_t k = 0; k < cols; ++k, w += kRowGroup * Loader::kBytes) {
+      _mm_prefetch(reinterpret_cast<const char*>(w) + kPrefetchBytes, _MM_HINT_T0);
       const Float16Rows values = Loader::Load(w);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const __m256 xk = _mm256_broadcast_ss(x + r * cols + k);
+#pragma GCC unroll 8
         for (int h = 0; h < 2; ++h) acc[r].half[h] = _mm256_fmadd_ps(values.half[h], xk, acc[r].half[h]);
       }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) StoreGroup(args, group, row + r, acc[r]);
   }
 };
 
 }  // namespace
 
-void MatMulF32(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF32>, 1, 4>(args); }
-void MatMulF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF16>, 1, 4>(args); }
-void MatMulBF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadBF16>, 1, 4>(args); }
+void MatMulF32(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF32>, 1, 6>(args); }
+void MatMulF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadF16>, 1, 6>(args); }
+void MatMulBF16(const MatMulArgs& args) { RunGroups<MatMulFloat<LoadBF16>, 1, 6>(args); }
 
 }  // namespace tandem::engine::avx2

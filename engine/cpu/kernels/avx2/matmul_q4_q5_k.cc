@@ -63,6 +63,7 @@ inline void ScaledDots(const std::byte* block, const PackedScales& scales, const
   const __m256i nibble = _mm256_set1_epi8(15);
   // Products that fit an int16 beside each other: 16 of at most 15 * 127, or 8 of at most 31 * 127.
   constexpr int kUnits = kFiveBits ? 4 : 8;
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sum[r] = _mm256_setzero_si256();
 #pragma GCC unroll 4
   for (int c = 0; c < kSubBlocks / 2; ++c) {
@@ -81,6 +82,7 @@ inline void ScaledDots(const std::byte* block, const PackedScales& scales, const
           low = _mm256_or_si256(low, FifthBits(upper, 2 * c));
           high = _mm256_or_si256(high, FifthBits(upper, 2 * c + 1));
         }
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
           const int8_t* xu = x + r * x_stride + 64 * c + 4 * u;
           const __m256i low_x = _mm256_set1_epi32(LoadInt32(xu));
@@ -91,6 +93,7 @@ inline void ScaledDots(const std::byte* block, const PackedScales& scales, const
           KeepOrder(high_dot[r]);
         }
       }
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const __m256i scaled =
             _mm256_add_epi32(_mm256_madd_epi16(low_dot[r], low_scale), _mm256_madd_epi16(high_dot[r], high_scale));
@@ -123,17 +126,21 @@ struct MatMulQ4_Q5_K {
     const int32_t* sum16 = args.x.sum16 + row * (cols / 16);
     const float* scale = args.x.scale + row * blocks;
     Float16Rows acc[kRows];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) acc[r] = ZeroRows();
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes<kFiveBits>, x += kBlock, sum16 += kBlock / 16) {
       if (row == 0) PrefetchAfter<kBlockBytes<kFiveBits>>(block);
       const Float16Rows d = LoadHalves(block);
       const Float16Rows dmin = LoadHalves(block + 2 * kRowGroup);
       int32_t sum_pairs[kRows][4];
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) PackPairs<32>(sum16 + r * (cols / 16), sum_pairs[r]);
+#pragma GCC unroll 8
       for (int h = 0; h < 2; ++h) {
         const PackedScales scales = UnpackScales(block + 32 * h);
         __m256i dots[kRows];
         ScaledDots<kFiveBits, kRows>(block + 32 * h, scales, x, cols, dots);
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
           const __m256 xs = _mm256_broadcast_ss(scale + r * blocks + b);
           const __m256 min_sum = _mm256_cvtepi32_ps(ScaledMins(scales, sum_pairs[r]));
@@ -143,6 +150,7 @@ struct MatMulQ4_Q5_K {
         }
       }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) StoreGroup(args, group, row + r, acc[r]);
   }
 };

@@ -58,6 +58,7 @@ inline void Unpack(const std::byte* block, int h, int p, __m256i (&q)[4]) {
 // Sum over j of scale_j * dot of q and x, q = 0..63, for 8 rows of the group and kRows rows of x.
 template <int kRows>
 inline void ScaledDots(const std::byte* block, const int8_t* x, int64_t x_stride, __m256i (&sum)[kRows]) {
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) sum[r] = _mm256_setzero_si256();
   // Two units of each run together: 4 products of at most 63 * 127 fit an int16.
   for (int part = 0; part < 8; ++part) {
@@ -67,6 +68,7 @@ inline void ScaledDots(const std::byte* block, const int8_t* x, int64_t x_stride
     for (int p = first; p < first + 2; ++p) {
       __m256i q[4];
       Unpack(block, h, p, q);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         for (int run = 0; run < 4; ++run) {
           const __m256i xu = _mm256_set1_epi32(LoadInt32(x + r * x_stride + 4 * (32 * h + 8 * run + p)));
@@ -76,6 +78,7 @@ inline void ScaledDots(const std::byte* block, const int8_t* x, int64_t x_stride
     }
     for (int run = 0; run < 4; ++run) {
       const __m256i scale = ScaleTwice(block, 8 * h + 2 * run + first / 4);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(dot[r][run], scale));
     }
   }
@@ -92,15 +95,19 @@ struct MatMulQ6_KKernel {
     const int32_t* sum16 = args.x.sum16 + row * (cols / 16);
     const float* scale = args.x.scale + row * blocks;
     Float16Rows acc[kRows];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) acc[r] = ZeroRows();
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += kBlock / 16) {
       if (row == 0) PrefetchAfter<kBlockBytes>(block);
       const Float16Rows d = LoadHalves(block + kFactor);
       int32_t sum_pairs[kRows][8];
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) PackPairs<16>(sum16 + r * (cols / 16), sum_pairs[r]);
+#pragma GCC unroll 8
       for (int h = 0; h < 2; ++h) {
         __m256i dots[kRows];
         ScaledDots<kRows>(block + 32 * h, x, cols, dots);
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
           const __m256i offset = _mm256_slli_epi32(ScaledSums(block + 32 * h, sum_pairs[r]), 5);
           const __m256 sum = _mm256_cvtepi32_ps(_mm256_sub_epi32(dots[r], offset));
@@ -109,6 +116,7 @@ struct MatMulQ6_KKernel {
         }
       }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) StoreGroup(args, group, row + r, acc[r]);
   }
 };

@@ -30,18 +30,29 @@ struct MatMulFloat {
     const std::byte* w = args.weights.data + group * group_bytes;
     const float* x = args.x.f32 + row * cols;
     __m512 acc[kGroups][kRows];
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) acc[g][r] = _mm512_setzero_ps();
     }
     for (int64_t k = 0; k < cols; ++k, w += kRowGroup * Loader::kBytes) {
       __m512 values[kGroups];
+#pragma GCC unroll 8
+      for (int g = 0; g < kGroups; ++g) {
+        _mm_prefetch(reinterpret_cast<const char*>(w + g * group_bytes) + kPrefetchBytes, _MM_HINT_T0);
+      }
+#pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) values[g] = Loader::Load(w + g * group_bytes);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const __m512 xk = _mm512_set1_ps(x[r * cols + k]);
+#pragma GCC unroll 8
         for (int g = 0; g < kGroups; ++g) acc[g][r] = _mm512_fmadd_ps(values[g], xk, acc[g][r]);
       }
     }
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) StoreGroup(args, group + g, row + r, acc[g][r]);
     }
   }

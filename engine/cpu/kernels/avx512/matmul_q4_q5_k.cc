@@ -69,6 +69,7 @@ inline void ScaledDots(const std::byte* block, int64_t group_bytes, const Packed
     for (int u = 0; u < 8; ++u) {
       __m512i low[kGroups];
       __m512i high[kGroups];
+#pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) {
         const std::byte* own = block + g * group_bytes;
         const __m512i both = Load512(own + kNibbles<kFiveBits> + (8 * c + u) * kVector);
@@ -80,19 +81,23 @@ inline void ScaledDots(const std::byte* block, int64_t group_bytes, const Packed
           high[g] = _mm512_or_si512(high[g], FifthBits(upper, 2 * c + 1));
         }
       }
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const int8_t* xu = x + r * x_stride + 64 * c + 4 * u;
         const __m512i low_x = _mm512_set1_epi32(LoadInt32(xu));
         const __m512i high_x = _mm512_set1_epi32(LoadInt32(xu + 32));
+#pragma GCC unroll 8
         for (int g = 0; g < kGroups; ++g) {
           low_dot[g][r] = _mm512_dpbusd_epi32(low_dot[g][r], low[g], low_x);
           high_dot[g][r] = _mm512_dpbusd_epi32(high_dot[g][r], high[g], high_x);
         }
       }
     }
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
       const __m512i low_scale = ByteOf(scales[g].scale[c / 2], 2 * c % 4);
       const __m512i high_scale = ByteOf(scales[g].scale[c / 2], 2 * c % 4 + 1);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const __m512i scaled = _mm512_add_epi32(_mm512_mullo_epi32(low_dot[g][r], low_scale),
                                                 _mm512_mullo_epi32(high_dot[g][r], high_scale));
@@ -114,11 +119,14 @@ struct MatMulQ4_Q5_K {
     const int32_t* sum16 = args.x.sum16 + row * (cols / 16);
     const float* scale = args.x.scale + row * blocks;
     __m512 acc[kGroups][kRows];
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) acc[g][r] = _mm512_setzero_ps();
     }
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes<kFiveBits>, x += kBlock, sum16 += kBlock / 16) {
       PackedScales scales[kGroups];
+#pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) {
         if (row == 0) PrefetchAfter<kBlockBytes<kFiveBits>>(block + g * group_bytes);
         scales[g] = UnpackScales(block + g * group_bytes);
@@ -126,17 +134,21 @@ struct MatMulQ4_Q5_K {
       __m512i dots[kGroups][kRows];
       ScaledDots<kFiveBits, kGroups, kRows>(block, group_bytes, scales, x, cols, dots);
       int32_t sum_pairs[kRows][4];
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) PackPairs<32>(sum16 + r * (cols / 16), sum_pairs[r]);
+#pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) {
         __m512i min_sums[kRows] = {};
         for (int i = 0; i < kSubBlocks / 2; ++i) {
           const __m512i pairs = MinPairs(scales[g], i);
+#pragma GCC unroll 8
           for (int r = 0; r < kRows; ++r) {
             min_sums[r] = _mm512_dpwssd_epi32(min_sums[r], pairs, _mm512_set1_epi32(sum_pairs[r][i]));
           }
         }
         const __m512 d = LoadHalves(block + g * group_bytes);
         const __m512 dmin = LoadHalves(block + g * group_bytes + 2 * kRowGroup);
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
           const __m512 xs = _mm512_set1_ps(scale[r * blocks + b]);
           acc[g][r] = _mm512_fmadd_ps(_mm512_mul_ps(d, xs), _mm512_cvtepi32_ps(dots[g][r]), acc[g][r]);
@@ -144,7 +156,9 @@ struct MatMulQ4_Q5_K {
         }
       }
     }
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) StoreGroup(args, group + g, row + r, acc[g][r]);
     }
   }

@@ -42,41 +42,52 @@ struct MatMulBlock32 {
     const int32_t* sum16 = args.x.sum16 + row * (cols / 16);
     const float* scale = args.x.scale + row * blocks;
     __m512 acc[kGroups][kRows];
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) acc[g][r] = _mm512_setzero_ps();
     }
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += 2) {
       // The instruction wants unsigned weights; the dot product starts at what their bias adds too much.
       __m512i dot[kGroups][kRows];
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const int32_t* sums = sum16 + r * (cols / 16);
+#pragma GCC unroll 8
         for (int g = 0; g < kGroups; ++g) dot[g][r] = _mm512_set1_epi32(-Unpack::kBias * (sums[0] + sums[1]));
       }
 #pragma GCC unroll 4
       for (int u = 0; u < 4; ++u) {
         __m512i low[kGroups];
         __m512i high[kGroups];
+#pragma GCC unroll 8
         for (int g = 0; g < kGroups; ++g) {
           Unpack::Load(block + g * group_bytes + 2 * kRowGroup, u, &low[g], &high[g]);
         }
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
           const __m512i low_x = _mm512_set1_epi32(LoadInt32(x + r * cols + 4 * u));
           const __m512i high_x = _mm512_set1_epi32(LoadInt32(x + r * cols + 4 * (u + 4)));
+#pragma GCC unroll 8
           for (int g = 0; g < kGroups; ++g) {
             dot[g][r] = _mm512_dpbusd_epi32(dot[g][r], low[g], low_x);
             dot[g][r] = _mm512_dpbusd_epi32(dot[g][r], high[g], high_x);
           }
         }
       }
+#pragma GCC unroll 8
       for (int g = 0; g < kGroups; ++g) {
         const __m512 d = LoadHalves(block + g * group_bytes);
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
           const __m512 xs = _mm512_set1_ps(scale[r * blocks + b]);
           acc[g][r] = _mm512_fmadd_ps(_mm512_mul_ps(d, xs), _mm512_cvtepi32_ps(dot[g][r]), acc[g][r]);
         }
       }
     }
+#pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) StoreGroup(args, group + g, row + r, acc[g][r]);
     }
   }

@@ -57,6 +57,7 @@ inline void ScaledDots(const std::byte* block, const int8_t* x, int64_t x_stride
     for (int p = first; p < first + 4; ++p) {
       __m512i q[4];
       Unpack(block, h, p, q);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         for (int run = 0; run < 4; ++run) {
           const __m512i xu = _mm512_set1_epi32(LoadInt32(x + r * x_stride + 4 * (32 * h + 8 * run + p)));
@@ -66,6 +67,7 @@ inline void ScaledDots(const std::byte* block, const int8_t* x, int64_t x_stride
     }
     __m512i scale[4];
     for (int run = 0; run < 4; ++run) scale[run] = Scale(block, 8 * h + 2 * run + part % 2);
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       __m512i scaled = _mm512_mullo_epi32(dot[r][0], scale[0]);
       for (int run = 1; run < 4; ++run) {
@@ -87,28 +89,33 @@ struct MatMulQ6_KKernel {
     const int32_t* sum16 = args.x.sum16 + row * (cols / 16);
     const float* scale = args.x.scale + row * blocks;
     __m512 acc[kRows];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) acc[r] = _mm512_setzero_ps();
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += kBlock / 16) {
       if (row == 0) PrefetchAfter<kBlockBytes>(block);
       __m512i dots[kRows];
       ScaledDots<kRows>(block, x, cols, dots);
       int32_t sum_pairs[kRows][8];
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) PackPairs<16>(sum16 + r * (cols / 16), sum_pairs[r]);
       // What the offset of 32 adds 32 times too much.
       __m512i offsets[kRows] = {};
       for (int i = 0; i < kSubBlocks / 2; ++i) {
         const __m512i pairs = ScalePairs(block, i);
+#pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
           offsets[r] = _mm512_dpwssd_epi32(offsets[r], pairs, _mm512_set1_epi32(sum_pairs[r][i]));
         }
       }
       const __m512 d = LoadHalves(block + kFactor);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const __m512i sum = _mm512_sub_epi32(dots[r], _mm512_slli_epi32(offsets[r], 5));
         const __m512 scaled = _mm512_mul_ps(d, _mm512_set1_ps(scale[r * blocks + b]));
         acc[r] = _mm512_fmadd_ps(scaled, _mm512_cvtepi32_ps(sum), acc[r]);
       }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) StoreGroup(args, group, row + r, acc[r]);
   }
 };
