@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "engine/cache/kv_type.h"
+#include "engine/quant/kv_type.h"
 #include "engine/cpu/cpu_features.h"
 #include "engine/gguf/gguf_file.h"
 #include "engine/model/model_spec.h"

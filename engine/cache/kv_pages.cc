@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -10,14 +11,19 @@
 #include "engine/base/status_macros.h"
 
 namespace tandem::engine {
+namespace {
+
+uint64_t ElementBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
+
+}  // namespace
 
 absl::StatusOr<uint64_t> KvPages::PoolBytes(const KvShape& shape) {
-  if (shape.page_tokens % 16 != 0 || shape.key_dim % 4 != 0 || shape.value_dim % 4 != 0) {
+  if (shape.page_tokens % kKeyTile != 0 || shape.key_dim % 4 != 0 || shape.value_dim % 4 != 0) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "KV pages: page_tokens %d must be a multiple of 16, keys of %d and values of %d elements multiples of 4",
         shape.page_tokens, shape.key_dim, shape.value_dim));
   }
-  uint64_t bytes = KvTypeBytes(shape.type);
+  uint64_t bytes = ElementBytes(shape.type);
   const int64_t row = int64_t{shape.key_dim} + shape.value_dim;
   for (int64_t count :
        {int64_t{shape.num_pages}, int64_t{shape.layers}, int64_t{shape.kv_heads}, int64_t{shape.page_tokens}, row}) {
@@ -46,8 +52,8 @@ KvPages::KvPages(const KvShape& shape, uint64_t bytes, std::byte* data, const Ke
     : shape_(shape),
       kernels_(kernels),
       bytes_(bytes),
-      key_head_bytes_(KvTypeBytes(shape.type) * shape.page_tokens * shape.key_dim),
-      value_head_bytes_(KvTypeBytes(shape.type) * shape.page_tokens * shape.value_dim),
+      key_head_bytes_(ElementBytes(shape.type) * shape.page_tokens * shape.key_dim),
+      value_head_bytes_(ElementBytes(shape.type) * shape.page_tokens * shape.value_dim),
       layer_bytes_((key_head_bytes_ + value_head_bytes_) * shape.kv_heads),
       data_(data) {}
 
@@ -55,19 +61,38 @@ KvPages::~KvPages() { munmap(data_, bytes_); }
 
 void KvPages::Write(uint32_t page, int32_t layer, int32_t slot, const float* keys, const float* values) {
   std::byte* to = At(page, layer);
-  WriteHeads(to, shape_.key_dim, slot, keys);
-  if (shape_.value_dim > 0) WriteHeads(to + shape_.kv_heads * key_head_bytes_, shape_.value_dim, slot, values);
+  for (int32_t head = 0; head < shape_.kv_heads; ++head, to += key_head_bytes_) {
+    WriteKey(to, slot, keys + int64_t{head} * shape_.key_dim);
+  }
+  if (shape_.value_dim == 0) return;
+  for (int32_t head = 0; head < shape_.kv_heads; ++head, to += value_head_bytes_) {
+    WriteValue(to, slot, values + int64_t{head} * shape_.value_dim);
+  }
 }
 
-void KvPages::WriteHeads(std::byte* to, int32_t dim, int32_t slot, const float* rows) {
-  const uint64_t row_bytes = KvTypeBytes(shape_.type) * dim;
-  to += slot * row_bytes;
-  for (int32_t head = 0; head < shape_.kv_heads; ++head, rows += dim, to += row_bytes * shape_.page_tokens) {
-    if (shape_.type == KvType::kF16) {
-      kernels_.f32_to_f16(rows, dim, reinterpret_cast<uint16_t*>(to));
-    } else {
-      std::memcpy(to, rows, row_bytes);
-    }
+void KvPages::WriteKey(std::byte* page, int32_t slot, const float* key) {
+  const int64_t first = int64_t{slot / kKeyTile} * kKeyTile * shape_.key_dim + slot % kKeyTile;
+  if (shape_.type == KvType::kF32) {
+    float* to = reinterpret_cast<float*>(page) + first;
+    for (int32_t d = 0; d < shape_.key_dim; ++d) to[int64_t{d} * kKeyTile] = key[d];
+    return;
+  }
+  uint16_t* to = reinterpret_cast<uint16_t*>(page) + first;
+  constexpr int32_t kAtOnce = 64;
+  uint16_t halves[kAtOnce];
+  for (int32_t begin = 0; begin < shape_.key_dim; begin += kAtOnce) {
+    const int32_t count = std::min(kAtOnce, shape_.key_dim - begin);
+    kernels_.f32_to_f16(key + begin, count, halves);
+    for (int32_t d = 0; d < count; ++d) to[int64_t{begin + d} * kKeyTile] = halves[d];
+  }
+}
+
+void KvPages::WriteValue(std::byte* page, int32_t slot, const float* value) {
+  const int64_t first = int64_t{slot} * shape_.value_dim;
+  if (shape_.type == KvType::kF32) {
+    std::copy_n(value, shape_.value_dim, reinterpret_cast<float*>(page) + first);
+  } else {
+    kernels_.f32_to_f16(value, shape_.value_dim, reinterpret_cast<uint16_t*>(page) + first);
   }
 }
 

@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "engine/cache/kv_type.h"
 #include "engine/cpu/kernel_table.h"
+#include "engine/quant/kv_type.h"
 
 namespace tandem::engine {
 
@@ -24,8 +24,8 @@ struct KvShape {
 };
 
 // A fixed pool of pages; one page holds `page_tokens` consecutive tokens of one sequence for all layers of the stage.
-// Layout:    [num_pages, layers], of each keys [kv_heads, page_tokens, key_dim], then values [kv_heads, page_tokens,
-//            value_dim], so a page is contiguous.
+// Layout:    [num_pages, layers], of each keys [kv_heads, page_tokens / 16, key_dim, 16 tokens], then values [kv_heads,
+//            page_tokens, value_dim], so a page is contiguous.
 // Memory:    reserved once in Create and never grown; the operating system backs a page when it is first written.
 // Ownership: owns its memory; not movable, since kernels hold pointers into it.
 // Threading: thread-compatible; calls of Write for different rows may run at the same time.
@@ -44,15 +44,15 @@ class KvPages {
   // value_dim], unread where none are stored. F16 rounds to nearest even.
   void Write(uint32_t page, int32_t layer, int32_t slot, const float* keys, const float* values);
 
-  // Rows of page_tokens tokens of shape().type: key_dim or value_stride() elements each.
-  const std::byte* keys(uint32_t page, int32_t layer, int32_t kv_head) const {
-    return At(page, layer) + kv_head * key_head_bytes_;
+  // Keys and values of one head of page 0, as AttentionArgs wants them; those of page n are n * page_bytes() further
+  // on.
+  const std::byte* keys(int32_t layer, int32_t kv_head) const { return At(0, layer) + kv_head * key_head_bytes_; }
+  // Null where a value is the beginning of its key.
+  const std::byte* values(int32_t layer, int32_t kv_head) const {
+    if (shape_.value_dim == 0) return nullptr;
+    return At(0, layer) + shape_.kv_heads * key_head_bytes_ + kv_head * value_head_bytes_;
   }
-  const std::byte* values(uint32_t page, int32_t layer, int32_t kv_head) const {
-    if (shape_.value_dim == 0) return keys(page, layer, kv_head);
-    return At(page, layer) + shape_.kv_heads * key_head_bytes_ + kv_head * value_head_bytes_;
-  }
-  int32_t value_stride() const { return shape_.value_dim == 0 ? shape_.key_dim : shape_.value_dim; }
+  uint64_t page_bytes() const { return shape_.layers * layer_bytes_; }
 
   const KvShape& shape() const { return shape_; }
   uint64_t bytes() const { return bytes_; }
@@ -62,14 +62,14 @@ class KvPages {
   std::byte* At(uint32_t page, int32_t layer) const {
     return data_ + (uint64_t{page} * shape_.layers + layer) * layer_bytes_;
   }
-  // Rows [kv_heads, dim] to row `slot` of each head from `to` on.
-  void WriteHeads(std::byte* to, int32_t dim, int32_t slot, const float* rows);
+  void WriteKey(std::byte* page, int32_t slot, const float* key);
+  void WriteValue(std::byte* page, int32_t slot, const float* value);
 
   const KvShape shape_;
   const KernelTable& kernels_;
   const uint64_t bytes_;
-  const uint64_t key_head_bytes_;    // of [page_tokens, key_dim]
-  const uint64_t value_head_bytes_;  // of [page_tokens, value_dim]
+  const uint64_t key_head_bytes_;    // of the keys of a head, page and layer
+  const uint64_t value_head_bytes_;  // of the values
   const uint64_t layer_bytes_;       // of both for all heads
   std::byte* const data_;            // mapped; released by the destructor
 };

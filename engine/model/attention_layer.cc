@@ -5,38 +5,6 @@
 
 namespace tandem::engine {
 
-// Addresses of the pages of one slice, for one layer and key-value head: the form in which the attention kernel takes
-// them. One a thread, over that thread's part of the scratch memory.
-class AttentionLayer::PageTable {
- public:
-  PageTable(const KvPages& kv, int32_t layer, const Step& step, const std::byte** memory)
-      : kv_(kv), layer_(layer), step_(step), keys_(memory), values_(memory + kv.shape().num_pages) {}
-
-  // Points the table at another slice and head, if it is not there already.
-  void Seek(int32_t slice, int32_t kv_head) {
-    if (slice == slice_ && kv_head == kv_head_) return;
-    slice_ = slice;
-    kv_head_ = kv_head;
-    const Slice& s = step_.slices[slice];
-    const int64_t end = s.position + static_cast<int64_t>(s.tokens.size());
-    const int64_t pages = (end + kv_.shape().page_tokens - 1) / kv_.shape().page_tokens;
-    for (int64_t i = 0; i < pages; ++i) {
-      keys_[i] = kv_.keys(s.pages[i], layer_, kv_head);
-      values_[i] = kv_.values(s.pages[i], layer_, kv_head);
-    }
-  }
-  const std::byte* const* keys() const { return keys_; }
-  const std::byte* const* values() const { return values_; }
-
- private:
-  const KvPages& kv_;
-  const int32_t layer_;
-  const Step& step_;
-  const std::byte** keys_;
-  const std::byte** values_;
-  int32_t slice_ = -1, kv_head_ = -1;
-};
-
 void AttentionLayer::ProjectAndStore(const LayerWeights& weights, const LayerSpec& spec, int32_t layer) {
   if (context_.spec.kv_rank > 0) {
     ProjectCompressed(weights);
@@ -159,52 +127,84 @@ void AttentionLayer::ExpandValues(const LayerWeights& weights) {
   context_.MultiplyRuns(heads, run, scratch.attention);
 }
 
-// Work differs from token to token, since each sees the keys up to its own position, so threads take small portions as
-// they go. Heads are the outer order: neighbours read the same keys.
+// Queries that share keys are computed together: the heads of a KV head's group, for some consecutive tokens of a
+// slice. Work differs from one to the next, since each token sees the keys up to its own position, so threads take them
+// as they go. KV heads are the outer order: neighbours read the same keys.
 void AttentionLayer::AttendHeads(const LayerWeights& weights, const LayerSpec& spec, int32_t layer, const Step& step) {
   const ModelSpec& model = context_.spec;
-  Scratch& scratch = context_.scratch;
   ThreadPool& pool = context_.pool;
-  const int64_t tokens = context_.tokens, units = tokens * model.heads;
-  const int64_t portion = std::clamp<int64_t>(units / (8 * pool.size()), 1, 16);
-  const int32_t heads_per_kv = model.heads / model.kv.heads;
+  const int64_t group = model.heads / model.kv.heads;
+  int64_t heads = std::min<int64_t>(group, kMaxAttentionQueries), run_tokens = kMaxAttentionQueries / heads;
+  int64_t runs = 0;
+  // How queries are divided has no influence on their results: small enough that all threads have work.
+  for (;;) {
+    runs = MakeRuns(step, run_tokens);
+    const int64_t units = runs * model.kv.heads * ((group + heads - 1) / heads);
+    if (pool.size() == 1 || units >= int64_t{4} * pool.size()) break;
+    if (run_tokens > 1 && runs < context_.tokens) {
+      run_tokens /= 2;
+    } else if (heads > 1 && units < pool.size()) {
+      heads = (heads + 1) / 2;
+    } else {
+      break;
+    }
+  }
+  const int64_t parts = (group + heads - 1) / heads, units = model.kv.heads * parts * runs;
   std::atomic<int64_t> next{0};
-  pool.Run([&](int thread) {
-    PageTable pages(kv_, layer, step, scratch.page_pointers + int64_t{thread} * 2 * kv_.shape().num_pages);
+  pool.Run([&](int) {
     for (;;) {
-      const int64_t begin = next.fetch_add(portion, std::memory_order_relaxed);
-      if (begin >= units) return;
-      for (int64_t unit = begin; unit < std::min(units, begin + portion); ++unit) {
-        const int64_t head = unit / tokens, token = unit % tokens;
-        pages.Seek(scratch.places[token].slice, static_cast<int32_t>(head / heads_per_kv));
-        AttendHead(weights, spec, token, head, pages);
-      }
+      const int64_t unit = next.fetch_add(1, std::memory_order_relaxed);
+      if (unit >= units) return;
+      const int64_t kv_head = unit / (parts * runs), part = unit / runs % parts;
+      const int64_t first = kv_head * group + part * heads, end = std::min(first + heads, (kv_head + 1) * group);
+      AttendRun(weights, spec, layer, step, context_.scratch.attention_runs[unit % runs], {first, end});
     }
   });
 }
 
-void AttentionLayer::AttendHead(const LayerWeights& weights, const LayerSpec& spec, int64_t token, int64_t head,
-                                const PageTable& pages) {
+int64_t AttentionLayer::MakeRuns(const Step& step, int64_t run_tokens) {
+  int64_t runs = 0, token = 0;
+  for (const Slice& slice : step.slices) {
+    const int64_t end = token + static_cast<int64_t>(slice.tokens.size());
+    for (; token < end; token += context_.scratch.attention_runs[runs++].count) {
+      context_.scratch.attention_runs[runs] = {static_cast<int32_t>(token),
+                                               static_cast<int32_t>(std::min(run_tokens, end - token))};
+    }
+  }
+  return runs;
+}
+
+void AttentionLayer::AttendRun(const LayerWeights& weights, const LayerSpec& spec, int32_t layer, const Step& step,
+                               const TokenRun& run, HeadRange heads) {
   const ModelSpec& model = context_.spec;
   const Scratch& scratch = context_.scratch;
-  const int32_t keys = scratch.places[token].position + 1;
-  // Compressed results are gathered by head, as the rows of a product; others by token.
-  const int64_t place = model.kv_rank > 0 ? head * context_.tokens + token : token * model.heads + head;
-  context_.kernels.attention({.q = scratch.q + (token * model.heads + head) * model.query_dim(),
-                              .k_pages = pages.keys(),
-                              .v_pages = pages.values(),
-                              .kv_f16 = kv_.shape().type == KvType::kF16,
+  AttentionQuery queries[kMaxAttentionQueries];
+  int count = 0;
+  for (int64_t token = run.first; token < run.first + run.count; ++token) {
+    const int32_t keys = scratch.places[token].position + 1;
+    for (int64_t head = heads.first; head < heads.end; ++head) {
+      // Compressed results are gathered by head, as the rows of a product; others by token.
+      const int64_t place = model.kv_rank > 0 ? head * context_.tokens + token : token * model.heads + head;
+      queries[count++] = {.q = scratch.q + (token * model.heads + head) * model.query_dim(),
+                          .out = scratch.attention + place * model.result_dim(),
+                          .sink = weights.sinks.empty() ? nullptr : &weights.sinks[head],
+                          .first_key = spec.window > 0 ? std::max(0, keys - spec.window) : 0,
+                          .num_keys = keys};
+    }
+  }
+  const int32_t kv_head = static_cast<int32_t>(heads.first / (model.heads / model.kv.heads));
+  context_.kernels.attention({.queries = queries,
+                              .count = count,
+                              .keys = kv_.keys(layer, kv_head),
+                              .values = kv_.values(layer, kv_head),
+                              .page_bytes = kv_.page_bytes(),
+                              .pages = step.slices[scratch.places[run.first].slice].pages.data(),
                               .page_tokens = kv_.shape().page_tokens,
-                              .first_key = spec.window > 0 ? std::max(0, keys - spec.window) : 0,
-                              .num_keys = keys,
+                              .type = kv_.shape().type,
                               .key_dim = model.query_dim(),
                               .value_dim = model.result_dim(),
-                              .key_stride = kv_.shape().key_dim,
-                              .value_stride = kv_.value_stride(),
                               .scale = model.attention_scale,
-                              .cap = model.attention_cap,
-                              .sink = weights.sinks.empty() ? nullptr : &weights.sinks[head],
-                              .out = scratch.attention + place * model.result_dim()});
+                              .cap = model.attention_cap});
 }
 
 }  // namespace tandem::engine

@@ -31,7 +31,9 @@ class AttentionLayer {
   const float* Attend(const LayerWeights& weights, const LayerSpec& spec, int32_t layer, const Step& step);
 
  private:
-  class PageTable;
+  struct HeadRange {
+    int64_t first, end;
+  };
 
   void ProjectPlain(const LayerWeights& weights);
   void RotateAndStore(const LayerWeights& weights, const LayerSpec& spec, int32_t layer);
@@ -43,8 +45,11 @@ class AttentionLayer {
   void ExpandValues(const LayerWeights& weights);
 
   void AttendHeads(const LayerWeights& weights, const LayerSpec& spec, int32_t layer, const Step& step);
-  void AttendHead(const LayerWeights& weights, const LayerSpec& spec, int64_t token, int64_t head,
-                  const PageTable& pages);
+  // Cuts the step's slices into runs of at most `run_tokens` tokens, in scratch. Returns how many.
+  int64_t MakeRuns(const Step& step, int64_t run_tokens);
+  // In this thread: queries of some heads of one KV head.
+  void AttendRun(const LayerWeights& weights, const LayerSpec& spec, int32_t layer, const Step& step,
+                 const TokenRun& run, HeadRange heads);
 
   BlockContext& context_;
   KvPages& kv_;

@@ -45,7 +45,6 @@ absl::StatusOr<StageMemory> EstimateStageMemory(const ModelSpec& spec, const Ggu
                                                 const StageOptions& options, std::span<const AdapterSource> adapters) {
   TANDEM_RETURN_IF_ERROR(CheckStageOptions(spec, options));
   TANDEM_ASSIGN_OR_RETURN(const std::vector<AdapterSpec> specs, ReadAdapters(spec, file, adapters));
-  const int threads = options.threads > 0 ? options.threads : ThreadPool::PhysicalCores();
   StageMemory memory;
   memory.weights = StageWeightBytes(spec, file, options.first_layer, options.end_layer);
   for (size_t i = 0; i < adapters.size(); ++i) {
@@ -54,7 +53,7 @@ absl::StatusOr<StageMemory> EstimateStageMemory(const ModelSpec& spec, const Ggu
     }
   }
   TANDEM_ASSIGN_OR_RETURN(memory.kv, KvPages::PoolBytes(KvShapeOf(spec, options)));
-  memory.scratch = Scratch::BytesFor(ScratchShape::Of(spec, file, options, threads, specs)) +
+  memory.scratch = Scratch::BytesFor(ScratchShape::Of(spec, file, options, specs)) +
                    RopeBytes((spec.two_ropes ? 2 : 1) * (spec.rope.dims / 2));
   return memory;
 }
@@ -97,7 +96,7 @@ absl::StatusOr<std::unique_ptr<Stage>> CpuStage::Create(const ModelSpec& spec, c
     TANDEM_ASSIGN_OR_RETURN(ropes.emplace_back(), RopeFrequencies::Create(spec.windowed_rope, {}));
   }
   weights.rope_factors = {};
-  const ScratchShape shape = ScratchShape::Of(spec, file, options, pool->size(), specs);
+  const ScratchShape shape = ScratchShape::Of(spec, file, options, specs);
   return std::unique_ptr<Stage>(new CpuStage(spec, options, std::move(pool), shape, std::move(kv), std::move(weights),
                                              std::move(adapters), std::move(ropes)));
 }

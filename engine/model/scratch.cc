@@ -81,13 +81,12 @@ void SetAttentionWidths(const ModelSpec& spec, ScratchShape* shape) {
 
 }  // namespace
 
-ScratchShape ScratchShape::Of(const ModelSpec& spec, const GgufFile& file, const StageOptions& options, int threads,
+ScratchShape ScratchShape::Of(const ModelSpec& spec, const GgufFile& file, const StageOptions& options,
                               std::span<const AdapterSpec> adapters) {
   ScratchShape shape;
   shape.tokens = options.max_step_tokens;
   shape.hidden = spec.hidden;
   SetAttentionWidths(spec, &shape);
-  shape.threads = threads;
   shape.num_pages = options.num_pages;
   int64_t ffn = 0;  // of a token
   for (int32_t layer = options.first_layer; layer < options.end_layer; ++layer) {
@@ -176,7 +175,7 @@ uint64_t Scratch::LayOut(const ScratchShape& shape, std::byte* base) {
   TakeInt8(shape.int8_block32, 32, &cursor, &int8_block32);
   TakeInt8(shape.int8_block256, 256, &cursor, &int8_block256);
   cursor.Take(tokens, &places);
-  cursor.Take(shape.threads * 2 * shape.num_pages, &page_pointers);
+  cursor.Take(tokens, &attention_runs);
   cursor.Take(shape.num_pages, &page_written_in);
   return cursor.used();
 }

@@ -20,6 +20,11 @@ struct TokenPlace {
   int32_t slot = 0;
 };
 
+// Consecutive tokens of one slice, whose queries go to attention together.
+struct TokenRun {
+  int32_t first = 0, count = 0;  // tokens of the step
+};
+
 // Rows of int8 activations with one scale a block; see Activations. Null where no weight of the stage wants them.
 struct Int8Rows {
   int8_t* q = nullptr;       // rows of the largest input
@@ -39,10 +44,10 @@ struct ScratchShape {
   int64_t int8_block32 = 0, int8_block256 = 0;                     // elements of the largest input quantised so
   int64_t adapter_rank = 0, adapter_rows = 0;                      // widest halves of adapters; 0: none
   int64_t ropes = 1;
-  int64_t threads = 0, num_pages = 0;
+  int64_t num_pages = 0;
 
-  // For a stage whose options have been checked. `threads` is the real number.
-  static ScratchShape Of(const ModelSpec& spec, const GgufFile& file, const StageOptions& options, int threads,
+  // For a stage whose options have been checked.
+  static ScratchShape Of(const ModelSpec& spec, const GgufFile& file, const StageOptions& options,
                          std::span<const AdapterSpec> adapters);
 };
 
@@ -96,9 +101,9 @@ class Scratch {
   };
   Rotations rotations[2];
   Int8Rows int8_block32, int8_block256;
-  TokenPlace* places = nullptr;               // [tokens]
-  const std::byte** page_pointers = nullptr;  // [threads, keys and values, num_pages]
-  uint64_t* page_written_in = nullptr;        // [num_pages] number of the step that last wrote the page
+  TokenPlace* places = nullptr;         // [tokens]
+  TokenRun* attention_runs = nullptr;   // [tokens]
+  uint64_t* page_written_in = nullptr;  // [num_pages] number of the step that last wrote the page
 
  private:
   // Sets the pointers, one buffer after the other from `base`, and returns the bytes used.

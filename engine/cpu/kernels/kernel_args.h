@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/quant/kv_type.h"
+
 namespace tandem::engine {
 
 // Rows of a weight matrix that lie side by side in packed form: one vector lane each.
@@ -43,29 +45,49 @@ struct MatMulArgs {
   int64_t group_begin, group_end;
 };
 
-// One query head over the keys of one sequence. Page p of the sequence holds keys [p * page_tokens, (p + 1) *
-// page_tokens), of which [first_key, num_keys) are visible. Canonical order: keys in tiles of 16 whose first position
-// is a multiple of 16, beginning with the tile of first_key, and for each tile
-//   s_j = scale * dot16(q, k_j);  with a cap: s_j = cap - 2 cap / (1 + exp(s_j * (2 / cap))), which is cap * tanh
-//   m' = max(m, max s);  c = exp(m - m'), but 0 in the first tile
-//   p_j = exp(s_j - m'), but 0 for invisible keys;  l = fma(l, c, fold16(p))
-//   o_d = o_d * c, then o_d = fma(p_j, v_jd, o_d) for j ascending (invisible keys skipped)
-// and at the end out_d = o_d / l. With a sink, a score without a value, before that: m' = max(m, sink);
-// c = exp(m - m'); l = fma(l, c, exp(sink - m')); o_d = o_d * c. m starts at -infinity, l and o at +0. dot16: 16
-// strided partial sums by fma, element d to partial d % 16. fold16: p[i] += p[i + 8] for i < 8, then 4, 2, 1.
+// Keys that lie side by side in a page, one vector lane each.
+inline constexpr int kKeyTile = 16;
+// Keys that attention weighs against each other at a time.
+inline constexpr int kKeyBlock = 4 * kKeyTile;
+// Queries of one call.
+inline constexpr int kMaxAttentionQueries = 32;
+
+// A query head of one token. Borrowed pointers.
+struct AttentionQuery {
+  const float* q;           // [key_dim]
+  float* out;               // [value_dim]; overlaps no query
+  const float* sink;        // null: none
+  int first_key, num_keys;  // it sees the keys [first_key, num_keys); 0 <= first_key < num_keys
+};
+
+// Queries over the keys of one sequence and KV head. Page p of the sequence holds its keys [p * page_tokens, (p + 1) *
+// page_tokens), as KvPages lays them out:
+//   keys    [page_tokens / 16, key_dim, 16 keys]
+//   values  [page_tokens, value_dim]
+// What keys are not visible is not read, but for those that share a tile of 16 with visible ones.
+//
+// Canonical order, each query on its own: blocks of 64 keys whose first position is a multiple of 64, beginning with
+// that of first_key; in a block, over the visible keys j ascending,
+//   s_j = fma(q_d, k_jd, s_j) for d ascending from s_j = +0, then s_j = scale * s_j
+//         with a cap: s_j = cap - 2 cap / (1 + exp(s_j * (2 / cap))), which is cap * tanh
+//   m' = max(m, max s);  c = exp(m - m'), which is 1 where the maximum stays and 0 in the first block
+//   p_j = exp(s_j - m');  l_i = l_i * c, then l_i = l_i + p_j with i = j % 16;  o_d = o_d * c, then
+//   o_d = fma(p_j, v_jd, o_d)
+// and at the end out_d = o_d / l, l = fold16(l_i): l_i = l_i + l_(i + 8) for i < 8, then 4, 2, 1. With a sink, a score
+// without a value, before that: m' = max(m, sink); c = exp(m - m'); l = fma(l, c, exp(sink - m')); o_d = o_d * c. m
+// starts at -infinity, l_i and o at +0.
 struct AttentionArgs {
-  const float* q;                   // [key_dim]
-  const std::byte* const* k_pages;  // per page: the key of token t at element t * key_stride; of this layer and kv head
-  const std::byte* const* v_pages;  // likewise with value_stride
-  bool kv_f16;                      // pages hold F16, else F32
-  int page_tokens;                  // a multiple of 16
-  int first_key, num_keys;          // 0 <= first_key < num_keys
-  int key_dim, value_dim;           // any multiples of 4
-  int key_stride, value_stride;     // elements, not below the dims
+  const AttentionQuery* queries;
+  int count;                // of queries, 1 to kMaxAttentionQueries
+  const std::byte* keys;    // of page number 0; those of number n are n * page_bytes further on
+  const std::byte* values;  // likewise; null: a value is the beginning of its key
+  uint64_t page_bytes;
+  const uint32_t* pages;  // numbers of the sequence's pages
+  int page_tokens;        // a multiple of 16
+  KvType type;
+  int key_dim, value_dim;  // any multiples of 4
   float scale;
-  float cap;          // of the scores; 0: none
-  const float* sink;  // null: none
-  float* out;         // [value_dim]; does not overlap q
+  float cap;  // of the scores; 0: none
 };
 
 }  // namespace tandem::engine

@@ -71,38 +71,43 @@ void MatMul(benchmark::State& state, TensorType type, Isa isa, int tokens, int64
   state.counters["GOPS"] = Counter(runs * 2e-9 * static_cast<double>(rows * kCols * tokens), Counter::kIsRate);
 }
 
-// One head of 128 over 4096 keys in F16 pages of 32.
-void Attention(benchmark::State& state, Isa isa) {
-  constexpr int kDim = 128;
+// Queries of 128 elements over 4096 keys in F16 pages of 32, or of 576 over keys that hold the values; GB/s counts keys
+// and values once.
+void Attention(benchmark::State& state, Isa isa, int queries, bool compressed) {
   constexpr int kKeys = 4096;
   constexpr int kPage = 32;
-  const std::vector<uint16_t> page(kPage * kDim * kKeys / kPage, 0x3000);
-  std::vector<const std::byte*> pages;
-  for (int p = 0; p < kKeys / kPage; ++p) {
-    pages.push_back(reinterpret_cast<const std::byte*>(page.data() + p * kPage * kDim));
+  const int key_dim = compressed ? 576 : 128, value_dim = compressed ? 512 : 128;
+  const size_t page_elements = static_cast<size_t>(kPage) * (compressed ? key_dim : key_dim + value_dim);
+  const std::vector<uint16_t> memory(page_elements * kKeys / kPage, 0x3000);
+  std::vector<uint32_t> pages;
+  for (uint32_t p = 0; p < kKeys / kPage; ++p) pages.push_back(p);
+  const std::vector<float> q(queries * key_dim, 0.1f);
+  std::vector<float> out(queries * value_dim);
+  std::vector<AttentionQuery> heads;
+  for (int i = 0; i < queries; ++i) {
+    heads.push_back({q.data() + i * key_dim, out.data() + i * value_dim, nullptr, 0, kKeys});
   }
-  const std::vector<float> q(kDim, 0.1f);
-  std::vector<float> out(kDim);
-  const AttentionArgs args = {.q = q.data(),
-                              .k_pages = pages.data(),
-                              .v_pages = pages.data(),
-                              .kv_f16 = true,
+  const std::byte* keys = reinterpret_cast<const std::byte*>(memory.data());
+  const AttentionArgs args = {.queries = heads.data(),
+                              .count = queries,
+                              .keys = keys,
+                              .values = compressed ? nullptr : keys + kPage * key_dim * sizeof(uint16_t),
+                              .page_bytes = page_elements * sizeof(uint16_t),
+                              .pages = pages.data(),
                               .page_tokens = kPage,
-                              .first_key = 0,
-                              .num_keys = kKeys,
-                              .key_dim = kDim,
-                              .value_dim = kDim,
-                              .key_stride = kDim,
-                              .value_stride = kDim,
+                              .type = KvType::kF16,
+                              .key_dim = key_dim,
+                              .value_dim = value_dim,
                               .scale = 0.09f,
-                              .cap = 0,
-                              .sink = nullptr,
-                              .out = out.data()};
+                              .cap = 0};
   for (auto _ : state) {
     KernelsFor(isa).attention(args);
     benchmark::ClobberMemory();
   }
-  state.SetBytesProcessed(state.iterations() * 2 * kKeys * kDim * sizeof(uint16_t));
+  const double runs = static_cast<double>(state.iterations());
+  using benchmark::Counter;
+  state.counters["GB/s"] = Counter(runs * static_cast<double>(memory.size()) * 2e-9, Counter::kIsRate);
+  state.counters["GFLOPS"] = Counter(runs * 2e-9 * queries * kKeys * (key_dim + value_dim), Counter::kIsRate);
 }
 
 void VectorOp(benchmark::State& state, Isa isa, int op) {
@@ -161,7 +166,12 @@ void RegisterAll() {
       benchmark::RegisterBenchmark((name + "/64").c_str(), MatMul, type, isa, 64, isa == Isa::kScalar ? 16 : 512)
           ->Unit(benchmark::kMillisecond);
     }
-    benchmark::RegisterBenchmark(("attention" + suffix).c_str(), Attention, isa)->Unit(benchmark::kMicrosecond);
+    for (const int queries : {1, 4, 32}) {
+      for (const bool compressed : {false, true}) {
+        const std::string name = absl::StrCat(compressed ? "attention_compressed" : "attention", suffix, "/", queries);
+        benchmark::RegisterBenchmark(name.c_str(), Attention, isa, queries, compressed)->Unit(benchmark::kMicrosecond);
+      }
+    }
     for (int op = 0; op < 7; ++op) benchmark::RegisterBenchmark((kOps[op] + suffix).c_str(), VectorOp, isa, op);
   }
 }

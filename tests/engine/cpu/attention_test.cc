@@ -12,142 +12,162 @@ using namespace testing;  // NOLINT: tandem::engine::testing
 
 // What a layer may do besides plain attention.
 struct Extras {
-  int first_key = 0;
   float cap = 0;
   bool sink = false;
 };
 
-// A query, and the keys and values of one sequence: [num_keys, head_dim], rounded to half if `f16`.
+// Keys [first, end) that a query sees.
+struct Range {
+  int first, end;
+};
+
+// Some queries, and the keys and values of one sequence: [keys, dim], rounded to half where the pages hold F16.
 class AttentionInput {
  public:
-  AttentionInput(Rng& rng, int head_dim, int num_keys, bool f16, int magnitude)
-      : head_dim_(head_dim), num_keys_(num_keys), f16_(f16), q_(RandomFloats(rng, head_dim, -4, magnitude)) {
+  AttentionInput(Rng& rng, int dim, std::vector<Range> seen, KvType type, int magnitude)
+      : dim_(dim), value_dim_(dim), type_(type), seen_(std::move(seen)) {
+    for (const Range& range : seen_) num_keys_ = std::max(num_keys_, range.end);
+    q_ = RandomFloats(rng, seen_.size() * dim, -4, magnitude);
     for (std::vector<float>* values : {&k_, &v_}) {
-      *values = RandomFloats(rng, static_cast<size_t>(num_keys) * head_dim, -6, 2);
-      if (!f16) continue;
+      *values = RandomFloats(rng, static_cast<size_t>(num_keys_) * dim, -6, 2);
+      if (type == KvType::kF32) continue;
       for (float& value : *values) value = HalfToFloat(FloatToHalf(value));
     }
   }
 
-  // Over pages of `page_tokens` keys. Keys beyond num_keys are NaN: they must not be used.
-  std::vector<float> Run(Isa isa, int page_tokens, const Extras& extras = {}) const {
-    const std::vector<std::vector<std::byte>> k_pages = Pages(k_, page_tokens);
-    const std::vector<std::vector<std::byte>> v_pages = Pages(v_, page_tokens);
-    std::vector<const std::byte*> k;
-    std::vector<const std::byte*> v;
-    for (const auto& page : k_pages) k.push_back(page.data());
-    for (const auto& page : v_pages) v.push_back(page.data());
-    std::vector<float> out(head_dim_ + 4, 777.0f);
-    KernelsFor(isa).attention({.q = q_.data(),
-                               .k_pages = k.data(),
-                               .v_pages = v.data(),
-                               .kv_f16 = f16_,
-                               .page_tokens = page_tokens,
-                               .first_key = extras.first_key,
-                               .num_keys = num_keys_,
-                               .key_dim = head_dim_,
-                               .value_dim = head_dim_,
-                               .key_stride = head_dim_,
-                               .value_stride = head_dim_,
-                               .scale = 0.25f,
-                               .cap = extras.cap,
-                               .sink = extras.sink ? &kSink : nullptr,
-                               .out = out.data()});
-    for (int i = 0; i < 4; ++i) EXPECT_EQ(out[head_dim_ + i], 777.0f);
-    out.resize(head_dim_);
-    return out;
-  }
+  // One query over `num_keys` keys.
+  AttentionInput(Rng& rng, int dim, int num_keys, KvType type, int magnitude)
+      : AttentionInput(rng, dim, {{0, num_keys}}, type, magnitude) {}
 
-  // Softmax attention in double, without tiles.
-  std::vector<double> Exact(const Extras& extras = {}) const {
-    std::vector<double> scores(num_keys_, 0.0);
-    double max = extras.sink ? kSink : -std::numeric_limits<double>::infinity();
-    for (int j = extras.first_key; j < num_keys_; ++j) {
-      for (int d = 0; d < head_dim_; ++d) scores[j] += 0.25 * q_[d] * k_[j * head_dim_ + d];
-      if (extras.cap > 0) scores[j] = extras.cap * std::tanh(scores[j] / extras.cap);
-      max = std::max(max, scores[j]);
-    }
-    double sum = extras.sink ? std::exp(kSink - max) : 0;
-    std::vector<double> out(head_dim_, 0.0);
-    for (int j = extras.first_key; j < num_keys_; ++j) {
-      const double p = std::exp(scores[j] - max);
-      sum += p;
-      for (int d = 0; d < head_dim_; ++d) out[d] += p * v_[j * head_dim_ + d];
-    }
-    for (double& o : out) o /= sum;
-    return out;
-  }
-
-  // Several query heads may share keys whose beginnings are the values, as compressed attention does: the result over
-  // the first `value_dim` elements of the keys.
-  std::vector<float> RunOverKeys(Isa isa, int page_tokens, int value_dim) const {
-    const std::vector<std::vector<std::byte>> pages = Pages(k_, page_tokens);
-    std::vector<const std::byte*> k;
-    for (const auto& page : pages) k.push_back(page.data());
-    std::vector<float> out(value_dim + 4, 777.0f);
-    KernelsFor(isa).attention({.q = q_.data(),
-                               .k_pages = k.data(),
-                               .v_pages = k.data(),
-                               .kv_f16 = f16_,
-                               .page_tokens = page_tokens,
-                               .first_key = 0,
-                               .num_keys = num_keys_,
-                               .key_dim = head_dim_,
-                               .value_dim = value_dim,
-                               .key_stride = head_dim_,
-                               .value_stride = head_dim_,
-                               .scale = 0.25f,
-                               .cap = 0,
-                               .sink = nullptr,
-                               .out = out.data()});
-    for (int i = 0; i < 4; ++i) EXPECT_EQ(out[value_dim + i], 777.0f);
-    out.resize(value_dim);
-    return out;
-  }
-  // The same input with the keys for values.
-  AttentionInput WithKeysAsValues() const {
+  // The same with the first `value_dim` elements of the keys for values.
+  AttentionInput WithKeysAsValues(int value_dim) const {
     AttentionInput result = *this;
-    result.v_ = k_;
+    result.value_dim_ = value_dim;
+    result.v_.clear();
+    for (int j = 0; j < num_keys_; ++j) {
+      result.v_.insert(result.v_.end(), &k_[j * dim_], &k_[j * dim_ + value_dim]);
+    }
     return result;
+  }
+  // The values lie in the keys.
+  void DropValues() { values_in_keys_ = true; }
+
+  // The results of all queries in one call, over pages of `page_tokens` keys. What lies in the pages beyond the last
+  // key is NaN: it must not be used.
+  std::vector<float> Run(Isa isa, int page_tokens, const Extras& extras = {}) const {
+    return RunSome(isa, page_tokens, extras, 0, static_cast<int>(seen_.size()));
+  }
+  // Of queries [first, end).
+  std::vector<float> RunSome(Isa isa, int page_tokens, const Extras& extras, int first, int end) const {
+    const uint64_t key_bytes = Element() * static_cast<uint64_t>(page_tokens) * dim_;
+    const uint64_t value_bytes = values_in_keys_ ? 0 : Element() * static_cast<uint64_t>(page_tokens) * value_dim_;
+    // A page nobody may touch, the sequence's pages in descending order.
+    const uint32_t count = static_cast<uint32_t>((num_keys_ + page_tokens - 1) / page_tokens);
+    std::vector<std::byte> memory((count + 1) * (key_bytes + value_bytes), std::byte{0xff});
+    std::vector<uint32_t> pages(count);
+    for (uint32_t p = 0; p < count; ++p) pages[p] = count - p;
+    for (int j = 0; j < num_keys_; ++j) {
+      const uint64_t page = pages[j / page_tokens] * (key_bytes + value_bytes);
+      const int slot = j % page_tokens;
+      for (int d = 0; d < dim_; ++d) {
+        Put(k_[j * dim_ + d], memory.data() + page, slot / 16 * 16 * dim_ + d * 16 + slot % 16);
+      }
+      for (int d = 0; d < value_dim_ && !values_in_keys_; ++d) {
+        Put(v_[j * value_dim_ + d], memory.data() + page + key_bytes, slot * value_dim_ + d);
+      }
+    }
+    std::vector<float> out((end - first) * value_dim_ + 4, 777.0f);
+    std::vector<AttentionQuery> queries;
+    for (int i = first; i < end; ++i) {
+      queries.push_back({.q = q_.data() + i * dim_,
+                         .out = out.data() + (i - first) * value_dim_,
+                         .sink = extras.sink ? &kSink : nullptr,
+                         .first_key = seen_[i].first,
+                         .num_keys = seen_[i].end});
+    }
+    KernelsFor(isa).attention({.queries = queries.data(),
+                               .count = end - first,
+                               .keys = memory.data(),
+                               .values = values_in_keys_ ? nullptr : memory.data() + key_bytes,
+                               .page_bytes = key_bytes + value_bytes,
+                               .pages = pages.data(),
+                               .page_tokens = page_tokens,
+                               .type = type_,
+                               .key_dim = dim_,
+                               .value_dim = value_dim_,
+                               .scale = kScale,
+                               .cap = extras.cap});
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(out[out.size() - 4 + i], 777.0f);
+    out.resize(out.size() - 4);
+    return out;
+  }
+
+  // Softmax attention in double, without blocks.
+  std::vector<double> Exact(const Extras& extras = {}) const {
+    std::vector<double> out(seen_.size() * value_dim_, 0.0);
+    for (size_t i = 0; i < seen_.size(); ++i) {
+      const auto [first, end] = seen_[i];
+      std::vector<double> scores(num_keys_, 0.0);
+      double max = extras.sink ? kSink : -std::numeric_limits<double>::infinity();
+      for (int j = first; j < end; ++j) {
+        for (int d = 0; d < dim_; ++d) scores[j] += double{kScale} * q_[i * dim_ + d] * k_[j * dim_ + d];
+        if (extras.cap > 0) scores[j] = extras.cap * std::tanh(scores[j] / extras.cap);
+        max = std::max(max, scores[j]);
+      }
+      double sum = extras.sink ? std::exp(kSink - max) : 0;
+      double* to = out.data() + i * value_dim_;
+      for (int j = first; j < end; ++j) {
+        const double p = std::exp(scores[j] - max);
+        sum += p;
+        for (int d = 0; d < value_dim_; ++d) to[d] += p * v_[j * value_dim_ + d];
+      }
+      for (int d = 0; d < value_dim_; ++d) to[d] /= sum;
+    }
+    return out;
   }
 
  private:
-  static constexpr float kSink = 0.75f;
+  static constexpr float kSink = 0.75f, kScale = 0.25f;
 
-  std::vector<std::vector<std::byte>> Pages(const std::vector<float>& values, int page_tokens) const {
-    const int element = f16_ ? 2 : 4;
-    const size_t page_elements = static_cast<size_t>(page_tokens) * head_dim_;
-    std::vector<std::vector<std::byte>> pages((values.size() + page_elements - 1) / page_elements);
-    for (size_t i = 0; i < pages.size() * page_elements; ++i) {
-      std::vector<std::byte>& page = pages[i / page_elements];
-      page.resize(page_elements * element);
-      const float value = i < values.size() ? values[i] : std::numeric_limits<float>::quiet_NaN();
-      const uint16_t half = FloatToHalf(value);
-      std::memcpy(page.data() + i % page_elements * element, f16_ ? static_cast<const void*>(&half) : &value, element);
-    }
-    return pages;
+  uint64_t Element() const { return type_ == KvType::kF32 ? 4 : 2; }
+  void Put(float value, std::byte* page, int64_t element) const {
+    const uint16_t half = FloatToHalf(value);
+    std::memcpy(page + element * Element(), type_ == KvType::kF32 ? static_cast<const void*>(&value) : &half,
+                Element());
   }
 
-  int head_dim_, num_keys_;
-  bool f16_;
+  int dim_, value_dim_, num_keys_ = 0;
+  KvType type_;
+  bool values_in_keys_ = false;
+  std::vector<Range> seen_;
   std::vector<float> q_, k_, v_;
 };
 
-class AttentionTest : public ::testing::TestWithParam<bool> {};
+// The heads of a group, for each of `tokens` consecutive tokens of which the first sees the keys up to `position`.
+std::vector<Range> Chunk(int heads, int tokens, int position, int window) {
+  std::vector<Range> seen;
+  for (int token = 0; token < tokens; ++token) {
+    const int end = position + token + 1;
+    for (int head = 0; head < heads; ++head) seen.push_back({window > 0 ? std::max(0, end - window) : 0, end});
+  }
+  return seen;
+}
+
+class AttentionTest : public ::testing::TestWithParam<KvType> {};
 
 TEST_P(AttentionTest, ScalarMatchesDoubleArithmetic) {
   Rng rng(11);
-  for (const int head_dim : {4, 8, 20, 64, 128}) {
+  for (const int dim : {4, 8, 20, 64, 128}) {
     for (const int num_keys : {1, 2, 16, 17, 40, 100}) {
-      const AttentionInput input(rng, head_dim, num_keys, GetParam(), 2);
+      const AttentionInput input(rng, dim, num_keys, GetParam(), 2);
       const std::vector<float> out = input.Run(Isa::kScalar, 32);
       const std::vector<double> want = input.Exact();
-      for (int d = 0; d < head_dim; ++d) {
+      for (int d = 0; d < dim; ++d) {
         // A score of up to 128 terms below 4 is off by some 2^-24 * 10 * 128, which is the relative error of its
         // weight; the values are below 4.
-        ASSERT_NEAR(out[d], want[d], 4e-4) << head_dim << " " << num_keys;
+        ASSERT_NEAR(out[d], want[d], 4e-4) << dim << " " << num_keys;
       }
-      EXPECT_GE(DistinctValues(out), static_cast<size_t>(head_dim - 1));
+      EXPECT_GE(DistinctValues(out), static_cast<size_t>(dim - 1));
     }
   }
 }
@@ -164,38 +184,35 @@ TEST_P(AttentionTest, OneKeyGivesItsValue) {
 
 TEST_P(AttentionTest, EveryIsaEqualsScalar) {
   const std::vector<Isa> isas = VectorIsas();
-  if (isas.empty()) GTEST_SKIP() << "this machine has no AVX2";
+  if (isas.empty()) GTEST_SKIP() << "this machine has no other kernel set";
   Rng rng(13);
-  for (const int head_dim : {4, 8, 12, 16, 20, 28, 32, 60, 64, 72, 80, 96, 100, 112, 128, 192, 256}) {
-    for (int num_keys = 1; num_keys <= 70; ++num_keys) {
-      const AttentionInput input(rng, head_dim, num_keys, GetParam(), num_keys % 5);
+  for (const int dim : {4, 8, 12, 16, 20, 28, 32, 60, 64, 72, 80, 96, 100, 112, 128, 192, 256}) {
+    for (int num_keys = 1; num_keys <= 140; num_keys += num_keys < 20 || num_keys % 64 > 60 ? 1 : 3) {
+      const AttentionInput input(rng, dim, num_keys, GetParam(), num_keys % 5);
       const int page_tokens = num_keys % 2 == 0 ? 16 : 32;
       const std::vector<float> want = input.Run(Isa::kScalar, page_tokens);
       for (const Isa isa : isas) {
         ASSERT_EQ(FirstDifference(want, input.Run(isa, page_tokens)), "")
-            << IsaName(isa) << " head_dim " << head_dim << " keys " << num_keys;
+            << IsaName(isa) << " dim " << dim << " keys " << num_keys;
       }
     }
   }
 }
 
-constexpr Extras kExtras[] = {{.first_key = 1},
-                              {.first_key = 15},
-                              {.first_key = 16},
-                              {.first_key = 35},
-                              {.cap = 5.0f},
-                              {.sink = true},
-                              {.first_key = 20, .cap = 2.0f, .sink = true}};
+constexpr Extras kExtras[] = {{}, {.cap = 5.0f}, {.sink = true}, {.cap = 2.0f, .sink = true}};
+constexpr int kFirstKeys[] = {1, 15, 16, 35};
 
 TEST_P(AttentionTest, WindowCapAndSinkMatchDoubleArithmetic) {
   Rng rng(15);
   for (const Extras& extras : kExtras) {
-    for (const int num_keys : {36, 48, 100}) {
-      const AttentionInput input(rng, 64, num_keys, GetParam(), 2);
-      const std::vector<float> out = input.Run(Isa::kScalar, 32, extras);
-      const std::vector<double> want = input.Exact(extras);
-      for (int d = 0; d < 64; ++d) {
-        ASSERT_NEAR(out[d], want[d], 4e-4) << extras.first_key << " " << extras.cap << " " << num_keys;
+    for (const int first : kFirstKeys) {
+      for (const int num_keys : {36, 48, 100}) {
+        const AttentionInput input(rng, 64, {{first, num_keys}}, GetParam(), 2);
+        const std::vector<float> out = input.Run(Isa::kScalar, 32, extras);
+        const std::vector<double> want = input.Exact(extras);
+        for (int d = 0; d < 64; ++d) {
+          ASSERT_NEAR(out[d], want[d], 4e-4) << first << " " << extras.cap << " " << num_keys;
+        }
       }
     }
   }
@@ -203,34 +220,80 @@ TEST_P(AttentionTest, WindowCapAndSinkMatchDoubleArithmetic) {
 
 TEST_P(AttentionTest, WindowCapAndSinkOfEveryIsaEqualScalar) {
   Rng rng(16);
-  for (const int head_dim : {20, 64, 192}) {
+  for (const int dim : {20, 64, 192}) {
     for (const Extras& extras : kExtras) {
-      for (const int num_keys : {36, 37, 48, 49, 100}) {
-        const AttentionInput input(rng, head_dim, num_keys, GetParam(), num_keys % 5);
-        const std::vector<float> want = input.Run(Isa::kScalar, 32, extras);
-        for (const Isa isa : VectorIsas()) {
-          ASSERT_EQ(FirstDifference(want, input.Run(isa, 32, extras)), "")
-              << IsaName(isa) << " head_dim " << head_dim << " keys " << num_keys << " from " << extras.first_key;
+      for (const int first : kFirstKeys) {
+        for (const int num_keys : {36, 37, 48, 49, 100}) {
+          const AttentionInput input(rng, dim, {{first, num_keys}}, GetParam(), num_keys % 5);
+          const std::vector<float> want = input.Run(Isa::kScalar, 32, extras);
+          for (const Isa isa : VectorIsas()) {
+            ASSERT_EQ(FirstDifference(want, input.Run(isa, 32, extras)), "")
+                << IsaName(isa) << " dim " << dim << " keys " << num_keys << " from " << first;
+          }
         }
       }
     }
   }
 }
 
+// A query's result is the same alone and beside any others.
+TEST_P(AttentionTest, QueriesOfACallDoNotMeet) {
+  Rng rng(18);
+  for (const int heads : {1, 3, 4, 7}) {
+    for (const int window : {0, 20, 70}) {
+      for (const int position : {0, 13, 60, 200}) {
+        const int tokens = kMaxAttentionQueries / heads;
+        const AttentionInput input(rng, 80, Chunk(heads, tokens, position, window), GetParam(), 2);
+        const int count = heads * tokens;
+        std::vector<float> want;
+        for (int i = 0; i < count; ++i) {
+          const std::vector<float> one = input.RunSome(Isa::kScalar, 32, {}, i, i + 1);
+          want.insert(want.end(), one.begin(), one.end());
+        }
+        EXPECT_GE(DistinctValues(want), want.size() / 2);
+        for (const Isa isa : SupportedIsas()) {
+          ASSERT_EQ(FirstDifference(want, input.Run(isa, 32)), "")
+              << IsaName(isa) << " " << heads << " heads, window " << window << ", position " << position;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, AnyNumberOfQueriesWithAnyRangesEqualsScalar) {
+  Rng rng(19);
+  for (int count = 1; count <= kMaxAttentionQueries; ++count) {
+    std::vector<Range> seen;
+    for (int i = 0; i < count; ++i) {
+      const int first = static_cast<int>(rng() % 150);
+      seen.push_back({first, first + 1 + static_cast<int>(rng() % 150)});
+    }
+    const AttentionInput input(rng, 36, seen, GetParam(), 2);
+    const Extras extras = {.cap = count % 2 == 0 ? 3.0f : 0.0f, .sink = count % 3 == 0};
+    const std::vector<float> want = input.Run(Isa::kScalar, 48, extras);
+    for (const Isa isa : VectorIsas()) {
+      ASSERT_EQ(FirstDifference(want, input.Run(isa, 48, extras)), "") << IsaName(isa) << " " << count << " queries";
+    }
+  }
+}
+
 TEST_P(AttentionTest, ValuesMayBeTheBeginningOfTheKeys) {
   Rng rng(17);
-  const AttentionInput input = AttentionInput(rng, 144, 50, GetParam(), 1).WithKeysAsValues();
-  std::vector<float> want = input.Run(Isa::kScalar, 16);
-  want.resize(128);
-  for (const Isa isa : SupportedIsas()) {
-    EXPECT_EQ(FirstDifference(want, input.RunOverKeys(isa, 16, 128)), "") << IsaName(isa);
+  for (const int value_dim : {4, 20, 48, 128, 144}) {
+    const std::vector<Range> seen = Chunk(5, 3, 130, 100);
+    AttentionInput input = AttentionInput(rng, 144, seen, GetParam(), 1).WithKeysAsValues(value_dim);
+    const std::vector<float> want = input.Run(Isa::kScalar, 16);
+    input.DropValues();
+    for (const Isa isa : SupportedIsas()) {
+      EXPECT_EQ(FirstDifference(want, input.Run(isa, 16)), "") << IsaName(isa) << " " << value_dim;
+    }
   }
 }
 
 // The pages are only a container: their size has no influence on the bits.
 TEST_P(AttentionTest, ResultIsIndependentOfPageSize) {
   Rng rng(14);
-  const AttentionInput input(rng, 64, 100, GetParam(), 2);
+  const AttentionInput input(rng, 64, Chunk(4, 8, 140, 0), GetParam(), 2);
   const std::vector<float> want = input.Run(Isa::kScalar, 16);
   for (const Isa isa : SupportedIsas()) {
     for (const int page_tokens : {16, 32, 48, 256}) {
@@ -239,8 +302,8 @@ TEST_P(AttentionTest, ResultIsIndependentOfPageSize) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Pages, AttentionTest, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "F16" : "F32"; });
+INSTANTIATE_TEST_SUITE_P(Pages, AttentionTest, ::testing::Values(KvType::kF32, KvType::kF16),
+                         [](const auto& info) { return info.param == KvType::kF16 ? "F16" : "F32"; });
 
 }  // namespace
 }  // namespace tandem::engine

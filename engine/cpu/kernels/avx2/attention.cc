@@ -1,154 +1,99 @@
+#include "engine/cpu/kernels/attention_walk.h"
+
 #include "engine/cpu/kernels/avx2/simd.h"
 #include "engine/cpu/kernels/kernels.h"
 
 namespace tandem::engine::avx2 {
 namespace {
 
-constexpr int kTile = 16;
-
-// How an element of the pages is read: 8 or 4 (upper lanes zero) at a time.
-struct F32Pages {
-  static constexpr int kBytes = 4;
-  static __m256 Load8(const std::byte* p) { return _mm256_loadu_ps(reinterpret_cast<const float*>(p)); }
-  static __m128 Load4(const std::byte* p) { return _mm_loadu_ps(reinterpret_cast<const float*>(p)); }
-};
-
-struct F16Pages {
-  static constexpr int kBytes = 2;
-  static __m256 Load8(const std::byte* p) { return _mm256_cvtph_ps(Load128(p)); }
-  static __m128 Load4(const std::byte* p) { return _mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
-};
-
-inline __m256 Widen(__m128 v) { return _mm256_set_m128(_mm_setzero_ps(), v); }
-
-// dot16 of q and four keys. A short tail adds zero products, which can only turn a partial -0 into +0: the sign of a
-// zero score has no influence on the result.
-template <typename Pages>
-inline __m128 FourDots(const float* q, const std::byte* const (&k)[4], int dim) {
-  __m256 sum[4][2] = {};
-  int d = 0;
-  for (; d + 16 <= dim; d += 16) {
-    for (int h = 0; h < 2; ++h) {
-      const __m256 qd = _mm256_loadu_ps(q + d + 8 * h);
-      for (int i = 0; i < 4; ++i) {
-        sum[i][h] = _mm256_fmadd_ps(qd, Pages::Load8(k[i] + (d + 8 * h) * Pages::kBytes), sum[i][h]);
-      }
+// Transposes 8 x 8 floats.
+inline void Transpose8(__m256 (&x)[8]) {
+  __m256 pairs[8];
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+    pairs[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+  }
+  __m256 quads[8];
+  for (int i = 0; i < 8; i += 4) {
+    for (int half = 0; half < 2; ++half) {
+      quads[i + 2 * half] = _mm256_shuffle_ps(pairs[i + half], pairs[i + 2 + half], 0x44);
+      quads[i + 2 * half + 1] = _mm256_shuffle_ps(pairs[i + half], pairs[i + 2 + half], 0xee);
     }
   }
-  int h = 0;
-  if (d + 8 <= dim) {
-    const __m256 qd = _mm256_loadu_ps(q + d);
-    for (int i = 0; i < 4; ++i) sum[i][0] = _mm256_fmadd_ps(qd, Pages::Load8(k[i] + d * Pages::kBytes), sum[i][0]);
-    d += 8;
-    h = 1;
+  for (int c = 0; c < 4; ++c) {
+    x[c] = _mm256_permute2f128_ps(quads[c], quads[4 + c], 0x20);
+    x[c + 4] = _mm256_permute2f128_ps(quads[c], quads[4 + c], 0x31);
   }
-  if (d < dim) {
-    const __m256 qd = Widen(_mm_loadu_ps(q + d));
-    for (int i = 0; i < 4; ++i) {
-      sum[i][h] = _mm256_fmadd_ps(qd, Widen(Pages::Load4(k[i] + d * Pages::kBytes)), sum[i][h]);
+}
+
+// 16 lanes for AttentionWalk.
+struct Lanes {
+  using Floats = Float16Rows;
+  static constexpr int kChains = 4, kQueries = 4;
+
+  static Floats Zero() { return ZeroRows(); }
+  static Floats Set1(float x) { return {{_mm256_set1_ps(x), _mm256_set1_ps(x)}}; }
+  static Floats Load(const float* p) { return {{_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}}; }
+  static Floats LoadF16(const std::byte* p) { return LoadHalves(p); }
+  static void Store(float* p, Floats x) {
+    _mm256_storeu_ps(p, x.half[0]);
+    _mm256_storeu_ps(p + 8, x.half[1]);
+  }
+  static Floats Add(Floats a, Floats b) {
+    return {{_mm256_add_ps(a.half[0], b.half[0]), _mm256_add_ps(a.half[1], b.half[1])}};
+  }
+  static Floats Sub(Floats a, Floats b) {
+    return {{_mm256_sub_ps(a.half[0], b.half[0]), _mm256_sub_ps(a.half[1], b.half[1])}};
+  }
+  static Floats Mul(Floats a, Floats b) {
+    return {{_mm256_mul_ps(a.half[0], b.half[0]), _mm256_mul_ps(a.half[1], b.half[1])}};
+  }
+  static Floats Fma(Floats a, Floats b, Floats c) {
+    return {{_mm256_fmadd_ps(a.half[0], b.half[0], c.half[0]), _mm256_fmadd_ps(a.half[1], b.half[1], c.half[1])}};
+  }
+  static Floats Max(Floats a, Floats b) {
+    return {{_mm256_max_ps(a.half[0], b.half[0]), _mm256_max_ps(a.half[1], b.half[1])}};
+  }
+  static float MaxOf(Floats x) {
+    const __m256 by8 = _mm256_max_ps(x.half[0], x.half[1]);
+    const __m128 by4 = _mm_max_ps(_mm256_castps256_ps128(by8), _mm256_extractf128_ps(by8, 1));
+    const __m128 by2 = _mm_max_ps(by4, _mm_movehl_ps(by4, by4));
+    return _mm_cvtss_f32(_mm_max_ss(by2, _mm_movehdup_ps(by2)));
+  }
+  static float First(Floats x) { return _mm256_cvtss_f32(x.half[0]); }
+  static float Fold(Floats x) { return FoldAfter8(_mm256_add_ps(x.half[0], x.half[1])); }
+  static Floats Exp(Floats x) { return {{engine::Exp(x.half[0]), engine::Exp(x.half[1])}}; }
+  static Floats Capped(Floats s, float cap) {
+    return {{engine::Capped(s.half[0], cap), engine::Capped(s.half[1], cap)}};
+  }
+
+  static __m256 Visible8(__m256 s, int first, int end) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i before = _mm256_cmpgt_epi32(_mm256_set1_epi32(first), lanes);
+    const __m256i until = _mm256_cmpgt_epi32(_mm256_set1_epi32(end), lanes);
+    const __m256 visible = _mm256_castsi256_ps(_mm256_andnot_si256(before, until));
+    return _mm256_blendv_ps(_mm256_set1_ps(-__builtin_inff()), s, visible);
+  }
+  static Floats Visible(Floats s, int first, int end) {
+    return {{Visible8(s.half[0], first, end), Visible8(s.half[1], first - 8, end - 8)}};
+  }
+
+  static void Transpose(Floats (&x)[16]) {
+    __m256 parts[2][2][8];  // [half of the rows, half of the columns]
+    for (int i = 0; i < 16; ++i) {
+      for (int half = 0; half < 2; ++half) parts[i / 8][half][i % 8] = x[i].half[half];
+    }
+    for (auto& rows : parts) {
+      for (auto& part : rows) Transpose8(part);
+    }
+    for (int i = 0; i < 16; ++i) {
+      for (int half = 0; half < 2; ++half) x[i].half[half] = parts[half][i / 8][i % 8];
     }
   }
-  __m256 folded[4];
-  for (int i = 0; i < 4; ++i) folded[i] = _mm256_add_ps(sum[i][0], sum[i][1]);
-  return FoldAfter8(folded);
-}
-
-// out[0..8 * kVectors) = out * correction, then + p_j * v_j for each key in order.
-template <typename Pages, int kVectors>
-inline void AddValues(const float* p, int keys, const std::byte* v, int64_t stride, __m256 correction, float* out) {
-  __m256 o[kVectors];
-  for (int i = 0; i < kVectors; ++i) o[i] = _mm256_mul_ps(_mm256_loadu_ps(out + 8 * i), correction);
-  for (int j = 0; j < keys; ++j, v += stride) {
-    const __m256 pj = _mm256_broadcast_ss(p + j);
-    for (int i = 0; i < kVectors; ++i) o[i] = _mm256_fmadd_ps(pj, Pages::Load8(v + 8 * i * Pages::kBytes), o[i]);
-  }
-  for (int i = 0; i < kVectors; ++i) _mm256_storeu_ps(out + 8 * i, o[i]);
-}
-
-template <typename Pages>
-inline void AddAllValues(const float* p, int keys, const std::byte* v, int64_t stride, int dim, float correction,
-                         float* out) {
-  const __m256 c = _mm256_set1_ps(correction);
-  int d = 0;
-  for (; d + 64 <= dim; d += 64) AddValues<Pages, 8>(p, keys, v + d * Pages::kBytes, stride, c, out + d);
-  for (; d + 8 <= dim; d += 8) AddValues<Pages, 1>(p, keys, v + d * Pages::kBytes, stride, c, out + d);
-  if (d == dim) return;
-  __m128 o = _mm_mul_ps(_mm_loadu_ps(out + d), _mm_set1_ps(correction));
-  for (int j = 0; j < keys; ++j) {
-    o = _mm_fmadd_ps(_mm_set1_ps(p[j]), Pages::Load4(v + j * stride + d * Pages::kBytes), o);
-  }
-  _mm_storeu_ps(out + d, o);
-}
-
-// Scores of the keys [first, end) of a tile; the others become -infinity, whose exp is 0.
-template <typename Pages>
-inline void Scores(const AttentionArgs& args, const std::byte* k, int first, int end, float (&s)[kTile]) {
-  const int64_t stride = static_cast<int64_t>(args.key_stride) * Pages::kBytes;
-  for (float& score : s) score = 0.0f;
-  for (int j = first / 4 * 4; j < end; j += 4) {
-    const std::byte* four[4];
-    for (int i = 0; i < 4; ++i) four[i] = k + (j + i < end ? j + i : end - 1) * stride;
-    const __m128 dots = FourDots<Pages>(args.q, four, args.key_dim);
-    _mm_storeu_ps(s + j, _mm_mul_ps(_mm_set1_ps(args.scale), dots));
-  }
-  if (args.cap != 0.0f) {
-    for (int j = 0; j < kTile; j += 8) _mm256_storeu_ps(s + j, Capped(_mm256_loadu_ps(s + j), args.cap));
-  }
-  for (int j = 0; j < first; ++j) s[j] = -__builtin_inff();
-  for (int j = end; j < kTile; ++j) s[j] = -__builtin_inff();
-}
-
-inline float ExpOne(float x) { return _mm256_cvtss_f32(Exp(_mm256_set1_ps(x))); }
-
-template <typename Pages>
-inline void AttentionHead(const AttentionArgs& args) {
-  const int dim = args.value_dim;
-  const int64_t value_stride = static_cast<int64_t>(args.value_stride) * Pages::kBytes;
-  const int first_tile = args.first_key / kTile * kTile;
-  float m = -__builtin_inff();
-  float l = 0.0f;
-  for (int d = 0; d < dim; ++d) args.out[d] = 0.0f;
-  for (int begin = first_tile; begin < args.num_keys; begin += kTile) {
-    const int page = begin / args.page_tokens;
-    const int64_t token = begin % args.page_tokens;
-    const std::byte* k = args.k_pages[page] + token * args.key_stride * Pages::kBytes;
-    const int first = args.first_key > begin ? args.first_key - begin : 0;
-    const int end = args.num_keys - begin < kTile ? args.num_keys - begin : kTile;
-    float p[kTile];
-    Scores<Pages>(args, k, first, end, p);
-    float tile_max = m;
-    for (int j = first; j < end; ++j) tile_max = p[j] > tile_max ? p[j] : tile_max;
-    const __m256 max8 = _mm256_set1_ps(tile_max);
-    const __m256 p0 = Exp(_mm256_sub_ps(_mm256_loadu_ps(p), max8));
-    const __m256 p1 = Exp(_mm256_sub_ps(_mm256_loadu_ps(p + 8), max8));
-    _mm256_storeu_ps(p, p0);
-    _mm256_storeu_ps(p + 8, p1);
-    const float correction = begin == first_tile ? 0.0f : ExpOne(m - tile_max);
-    m = tile_max;
-    const std::byte* v = args.v_pages[page] + (token + first) * value_stride;
-    AddAllValues<Pages>(p + first, end - first, v, value_stride, dim, correction, args.out);
-    l = __builtin_fmaf(l, correction, FoldAfter8(_mm256_add_ps(p0, p1)));
-  }
-  float correction = 1.0f;
-  if (args.sink != nullptr) {
-    const float with_sink = *args.sink > m ? *args.sink : m;
-    correction = ExpOne(m - with_sink);
-    l = __builtin_fmaf(l, correction, ExpOne(*args.sink - with_sink));
-  }
-  for (int d = 0; d < dim; d += 4) {
-    const __m128 o = _mm_mul_ps(_mm_loadu_ps(args.out + d), _mm_set1_ps(correction));
-    _mm_storeu_ps(args.out + d, _mm_div_ps(o, _mm_set1_ps(l)));
-  }
-}
+};
 
 }  // namespace
 
-void Attention(const AttentionArgs& args) {
-  if (args.kv_f16) {
-    AttentionHead<F16Pages>(args);
-  } else {
-    AttentionHead<F32Pages>(args);
-  }
-}
+void Attention(const AttentionArgs& args) { AttentionOf<Lanes>(args); }
 
 }  // namespace tandem::engine::avx2

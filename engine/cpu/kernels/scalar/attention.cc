@@ -9,10 +9,40 @@
 namespace tandem::engine::scalar {
 namespace {
 
-constexpr int kTile = 16;
-
 inline float ToFloat(float value) { return value; }
 inline float ToFloat(uint16_t half) { return HalfToFloat(half); }
+
+// Keys and values by position. T: float or uint16_t (F16), the element of the pages.
+template <typename T>
+class Cache {
+ public:
+  explicit Cache(const AttentionArgs& args) : args_(args) {}
+
+  float Key(int position, int d) const {
+    const int slot = position % args_.page_tokens;
+    const T* tile = Page(args_.keys, position) + int64_t{slot / kKeyTile} * kKeyTile * args_.key_dim;
+    return ToFloat(tile[d * kKeyTile + slot % kKeyTile]);
+  }
+  float Value(int position, int d) const {
+    if (args_.values == nullptr) return Key(position, d);
+    return ToFloat(Page(args_.values, position)[int64_t{position % args_.page_tokens} * args_.value_dim + d]);
+  }
+
+ private:
+  const T* Page(const std::byte* first, int position) const {
+    return reinterpret_cast<const T*>(first + args_.pages[position / args_.page_tokens] * args_.page_bytes);
+  }
+  const AttentionArgs& args_;
+};
+
+template <typename T>
+float Score(const AttentionArgs& args, const Cache<T>& cache, const float* q, int position) {
+  float s = 0.0f;
+  for (int d = 0; d < args.key_dim; ++d) s = std::fma(q[d], cache.Key(position, d), s);
+  s *= args.scale;
+  if (args.cap != 0.0f) s = args.cap - 2.0f * args.cap / (1.0f + CanonicalExp(s * (2.0f / args.cap)));
+  return s;
+}
 
 float Fold16(float* p) {
   for (int half = 8; half > 0; half /= 2) {
@@ -22,60 +52,51 @@ float Fold16(float* p) {
 }
 
 template <typename T>
-float Dot16(const float* q, const T* k, int n) {
-  float partial[16] = {};
-  for (int d = 0; d < n; ++d) partial[d % 16] = std::fma(q[d], ToFloat(k[d]), partial[d % 16]);
-  return Fold16(partial);
-}
-
-// T: float or uint16_t (F16), the element of the pages.
-template <typename T>
-void AttentionHead(const AttentionArgs& args) {
+void AttentionQueryHead(const AttentionArgs& args, const AttentionQuery& query) {
+  const Cache<T> cache(args);
   float m = -std::numeric_limits<float>::infinity();
-  float l = 0.0f;
-  std::fill_n(args.out, args.value_dim, 0.0f);
-  const int first_tile = args.first_key / kTile * kTile;
-  for (int begin = first_tile; begin < args.num_keys; begin += kTile) {
-    const int page = begin / args.page_tokens;
-    const int64_t token = begin % args.page_tokens;
-    const T* k = reinterpret_cast<const T*>(args.k_pages[page]) + token * args.key_stride;
-    const T* v = reinterpret_cast<const T*>(args.v_pages[page]) + token * args.value_stride;
-    const int first = std::max(0, args.first_key - begin), end = std::min(kTile, args.num_keys - begin);
-    float p[kTile] = {};
-    float tile_max = m;
-    for (int j = first; j < end; ++j) {
-      p[j] = args.scale * Dot16(args.q, k + j * args.key_stride, args.key_dim);
-      if (args.cap != 0.0f) {
-        p[j] = args.cap - 2.0f * args.cap / (1.0f + CanonicalExp(p[j] * (2.0f / args.cap)));
-      }
-      tile_max = p[j] > tile_max ? p[j] : tile_max;
+  float l[kKeyTile] = {};
+  std::fill_n(query.out, args.value_dim, 0.0f);
+  for (int block = query.first_key / kKeyBlock * kKeyBlock; block < query.num_keys; block += kKeyBlock) {
+    const int begin = std::max(query.first_key, block), end = std::min(query.num_keys, block + kKeyBlock);
+    float p[kKeyBlock];
+    float block_max = m;
+    for (int j = begin; j < end; ++j) {
+      p[j - block] = Score(args, cache, query.q, j);
+      block_max = p[j - block] > block_max ? p[j - block] : block_max;
     }
-    const float correction = begin == first_tile ? 0.0f : CanonicalExp(m - tile_max);
-    m = tile_max;
-    for (int j = first; j < end; ++j) p[j] = CanonicalExp(p[j] - m);
+    const float correction = CanonicalExp(m - block_max);
+    m = block_max;
+    for (float& sum : l) sum *= correction;
+    for (int j = begin; j < end; ++j) {
+      p[j - block] = CanonicalExp(p[j - block] - m);
+      l[j % kKeyTile] += p[j - block];
+    }
     for (int d = 0; d < args.value_dim; ++d) {
-      float o = args.out[d] * correction;
-      for (int j = first; j < end; ++j) o = std::fma(p[j], ToFloat(v[j * args.value_stride + d]), o);
-      args.out[d] = o;
+      float o = query.out[d] * correction;
+      for (int j = begin; j < end; ++j) o = std::fma(p[j - block], cache.Value(j, d), o);
+      query.out[d] = o;
     }
-    l = std::fma(l, correction, Fold16(p));
   }
-  if (args.sink != nullptr) {
-    const float with_sink = *args.sink > m ? *args.sink : m;
+  float sum = Fold16(l);
+  if (query.sink != nullptr) {
+    const float with_sink = *query.sink > m ? *query.sink : m;
     const float correction = CanonicalExp(m - with_sink);
-    l = std::fma(l, correction, CanonicalExp(*args.sink - with_sink));
-    for (int d = 0; d < args.value_dim; ++d) args.out[d] *= correction;
+    sum = std::fma(sum, correction, CanonicalExp(*query.sink - with_sink));
+    for (int d = 0; d < args.value_dim; ++d) query.out[d] *= correction;
   }
-  for (int d = 0; d < args.value_dim; ++d) args.out[d] /= l;
+  for (int d = 0; d < args.value_dim; ++d) query.out[d] /= sum;
 }
 
 }  // namespace
 
 void Attention(const AttentionArgs& args) {
-  if (args.kv_f16) {
-    AttentionHead<uint16_t>(args);
-  } else {
-    AttentionHead<float>(args);
+  for (int i = 0; i < args.count; ++i) {
+    if (args.type == KvType::kF16) {
+      AttentionQueryHead<uint16_t>(args, args.queries[i]);
+    } else {
+      AttentionQueryHead<float>(args, args.queries[i]);
+    }
   }
 }
 

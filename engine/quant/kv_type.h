@@ -1,0 +1,8 @@
+// Number format of the KV cache. Plain, as kernel_args.h wants it.
+#pragma once
+
+namespace tandem::engine {
+
+enum class KvType { kF32, kF16 };
+
+}  // namespace tandem::engine
