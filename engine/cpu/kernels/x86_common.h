@@ -24,7 +24,7 @@ inline __m256i Load256(const void* p) { return _mm256_loadu_si256(static_cast<co
 // Asks for the block that comes kPrefetchBytes after `block`, whose parts a kernel reads in an order that the processor
 // does not foresee; for the first tokens of a pass, after which it is in a cache. Beyond the end of the matrix it has
 // no effect.
-constexpr int kPrefetchBytes = 4096;
+constexpr int kPrefetchBytes = 8192;
 template <int kBlockBytes>
 inline void PrefetchAfter(const std::byte* block) {
   for (int at = 0; at < kBlockBytes; at += 64) {

@@ -12,6 +12,7 @@ constexpr int kBlock = 32;
 // How the weights of a block become unsigned bytes: units u and u + 4 from one place, and what they hold too much.
 struct UnpackQ8_0 {
   static constexpr int kBytes = 2 + kBlock, kBias = 128;
+  static constexpr bool kFetchesAhead = false;  // the processor's own prefetching is faster
   static void Load(const std::byte* vectors, int u, __m512i* low, __m512i* high) {
     const __m512i flip = _mm512_set1_epi8(-128);
     *low = _mm512_xor_si512(Load512(vectors + 64 * u), flip);
@@ -21,6 +22,7 @@ struct UnpackQ8_0 {
 
 struct UnpackQ4_0 {
   static constexpr int kBytes = 2 + kBlock / 2, kBias = 8;
+  static constexpr bool kFetchesAhead = true;
   static void Load(const std::byte* vectors, int u, __m512i* low, __m512i* high) {
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i both = Load512(vectors + 64 * u);
@@ -48,6 +50,10 @@ struct MatMulBlock32 {
       for (int r = 0; r < kRows; ++r) acc[g][r] = _mm512_setzero_ps();
     }
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += 2) {
+      if constexpr (Unpack::kFetchesAhead) {
+#pragma GCC unroll 8
+        for (int g = 0; g < kGroups; ++g) PrefetchAfter<kBlockBytes>(block + g * group_bytes);
+      }
       // The instruction wants unsigned weights; the dot product starts at what their bias adds too much.
       __m512i dot[kGroups][kRows];
 #pragma GCC unroll 8
