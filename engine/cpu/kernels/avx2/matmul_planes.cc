@@ -7,7 +7,7 @@ namespace tandem::engine::avx2 {
 namespace {
 
 // Tokens that share expanded planes: few enough for their activations and sums to stay in the L2 cache.
-constexpr int kTileTokens = 96;
+constexpr int kTileTokens = 192;
 
 // Fields above this become signed bytes: two of their products with 127 would not fit an int16.
 constexpr int kLargestField = 129;

@@ -7,7 +7,7 @@ namespace tandem::engine::avx512 {
 namespace {
 
 // Tokens that share expanded planes: few enough for their activations and sums to stay in the L2 cache.
-constexpr int kTileTokens = 96;
+constexpr int kTileTokens = 192;
 
 // What the code that closes the planes depends on: formats that are alike share it.
 template <int kSubElements, bool kWithMins, bool kIsBiased>
