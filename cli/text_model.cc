@@ -4,6 +4,7 @@
 #include "cli/local_cluster.h"
 #include "cli/remote_model.h"
 #include "engine/base/status_macros.h"
+#include "engine/cpu/cpu_features.h"
 #include "engine/tokenizer/utf8.h"
 
 namespace tandem::cli {
@@ -29,7 +30,7 @@ void AddLocalClusterFlags(CLI::App& command, TextModelFlags* flags, CLI::Option*
   for (CLI::Option* option : {
            command.add_option("--threads", flags->threads, "Threads of each worker; default: the cores shared out")
                ->check(CLI::Range(1, 1024)),
-           command.add_option("--cpu-isa", flags->cpu_isa, "auto, scalar, avx2 or avx512")->capture_default_str(),
+           command.add_option("--cpu-isa", flags->cpu_isa, engine::IsaChoices())->capture_default_str(),
            command.add_option("--kv", flags->kv, "Type of the KV cache: f16 or f32")
                ->check(CLI::IsMember({"f16", "f32"}))
                ->capture_default_str(),

@@ -8,6 +8,7 @@
 #include "coordinator/server.h"
 #include "engine/base/interrupt.h"
 #include "engine/base/status_macros.h"
+#include "engine/cpu/cpu_features.h"
 #include "proto/support/channel.h"
 #include "worker/worker.h"
 
@@ -65,7 +66,7 @@ void AddUp(CLI::App& app, Action* action) {
   command->add_option("--memory", flags->worker.memory_bytes, "Most memory to use, such as 24G (default: what is free)")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
       ->group(group);
-  command->add_option("--cpu-isa", flags->worker.isa, "Kernels: auto, scalar, avx2 or avx512")
+  command->add_option("--cpu-isa", flags->worker.isa, "Kernels: " + engine::IsaChoices())
       ->default_str("auto")
       ->group(group);
   command->callback([flags, action] { *action = [flags] { return Run(*flags); }; });

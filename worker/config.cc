@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "engine/cpu/cpu_features.h"
+
 namespace tandem::worker {
 
 void AddWorkerFlags(CLI::App& app, WorkerConfig* config) {
@@ -19,7 +21,7 @@ void AddWorkerFlags(CLI::App& app, WorkerConfig* config) {
   app.add_option("--threads", config->threads, "Threads that compute; 0: one a physical core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  app.add_option("--cpu-isa", config->isa, "Kernels: auto, scalar, avx2 or avx512")->default_str("auto");
+  app.add_option("--cpu-isa", config->isa, "Kernels: " + engine::IsaChoices())->default_str("auto");
   app.add_option("--metrics", config->metrics_listen,
                  "Serve Prometheus metrics at this address, such as 127.0.0.1:9101");
   app.add_flag("--insecure", config->insecure, "Listen beyond loopback although nothing is encrypted or authenticated");

@@ -9,7 +9,7 @@
 namespace tandem::engine {
 namespace {
 
-constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvx512};
+constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512};
 
 void AppendName(std::string* out, Isa isa) { absl::StrAppend(out, "'", IsaName(isa), "'"); }
 
@@ -21,6 +21,8 @@ absl::string_view IsaName(Isa isa) {
       return "scalar";
     case Isa::kAvx2:
       return "avx2";
+    case Isa::kAvxVnni:
+      return "avx-vnni";
     case Isa::kAvx512:
       return "avx512";
   }
@@ -33,6 +35,11 @@ bool IsSupported(Isa isa) { return std::ranges::count(SupportedIsas(), isa) > 0;
 
 Isa DetectIsa() { return SupportedIsas().back(); }
 
+std::string IsaChoices() {
+  return absl::StrCat(
+      "auto, ", absl::StrJoin(kAllIsas, ", ", [](std::string* out, Isa isa) { absl::StrAppend(out, IsaName(isa)); }));
+}
+
 absl::StatusOr<Isa> ParseIsa(absl::string_view name) {
   if (name.empty() || name == "auto") return DetectIsa();
   for (const Isa isa : kAllIsas) {
@@ -42,8 +49,8 @@ absl::StatusOr<Isa> ParseIsa(absl::string_view name) {
                                                       ") supports ", absl::StrJoin(SupportedIsas(), ", ", AppendName),
                                                       "; use one of those or 'auto'"));
   }
-  return absl::InvalidArgumentError(absl::StrCat("cpu-isa '", name, "' is unknown; valid are 'auto', ",
-                                                 absl::StrJoin(kAllIsas, ", ", AppendName)));
+  return absl::InvalidArgumentError(
+      absl::StrCat("cpu-isa '", name, "' is unknown; valid are 'auto', ", absl::StrJoin(kAllIsas, ", ", AppendName)));
 }
 
 }  // namespace tandem::engine

@@ -10,10 +10,11 @@
 
 namespace tandem::engine {
 
-// Kernel sets, weakest first. kAvx2 = AVX2 + FMA + F16C; kAvx512 = AVX-512 F, BW, DQ, VL and VNNI.
-enum class Isa { kScalar = 0, kAvx2 = 1, kAvx512 = 2 };
+// Kernel sets, weakest first. kAvx2 = AVX2 + FMA + F16C; kAvxVnni = that and AVX-VNNI; kAvx512 = AVX-512 F, BW, DQ, VL
+// and VNNI.
+enum class Isa { kScalar = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512 = 3 };
 
-absl::string_view IsaName(Isa isa);  // "scalar", "avx2", "avx512": the values of --cpu-isa
+absl::string_view IsaName(Isa isa);  // "scalar", "avx2", "avx-vnni", "avx512": the values of --cpu-isa
 // Every set of every architecture, in the order of their numbers.
 std::span<const Isa> AllIsas();
 // The sets that both the processor and the operating system (saved register state) support: kScalar and those of this
@@ -21,6 +22,8 @@ std::span<const Isa> AllIsas();
 std::span<const Isa> SupportedIsas();
 bool IsSupported(Isa isa);
 Isa DetectIsa();  // the strongest
+// "auto, scalar, avx2, ...": what ParseIsa takes, for help texts.
+std::string IsaChoices();
 // "auto" or "" gives DetectIsa(). Errors: kInvalidArgument (unknown name; the message lists the valid ones),
 // kFailedPrecondition (this machine cannot run it; the message says what it can).
 absl::StatusOr<Isa> ParseIsa(absl::string_view name);

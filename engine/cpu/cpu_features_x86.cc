@@ -46,6 +46,7 @@ std::vector<Isa> Detect() {
   const bool avx2 = Bit(extended.ebx, 5);
   if (!(avx && avx2 && fma && f16c) || (xcr0 & kAvxState) != kAvxState) return isas;
   isas.push_back(Isa::kAvx2);
+  if (Bit(Cpuid(7, 1).eax, 4)) isas.push_back(Isa::kAvxVnni);
   const bool avx512 = Bit(extended.ebx, 16) && Bit(extended.ebx, 17) && Bit(extended.ebx, 30) &&
                       Bit(extended.ebx, 31) && Bit(extended.ecx, 11);  // F, DQ, BW, VL, VNNI
   if (avx512 && (xcr0 & kAvx512State) == kAvx512State) isas.push_back(Isa::kAvx512);

@@ -61,6 +61,20 @@ constexpr KernelTable kAvx2Table = {
     .f32_to_f16 = avx2::F32ToF16,
 };
 
+constexpr KernelTable AvxVnniTable() {
+  KernelTable table = kAvx2Table;
+  table.isa = Isa::kAvxVnni;
+  At(table.matmul, kQ4_0) = avx_vnni::MatMulQ4_0;
+  At(table.matmul, kQ8_0) = avx_vnni::MatMulQ8_0;
+  At(table.matmul, kQ4_K) = avx_vnni::MatMulQ4_K;
+  At(table.matmul, kQ5_K) = avx_vnni::MatMulQ5_K;
+  At(table.matmul, kQ6_K) = avx_vnni::MatMulQ6_K;
+  SetPlanes([&]<TensorType... kTypes>() { ((At(table.matmul, kTypes) = avx_vnni::MatMulPlanes<kTypes>), ...); });
+  return table;
+}
+
+constexpr KernelTable kAvxVnniTable = AvxVnniTable();
+
 constexpr KernelTable kAvx512Table = {
     .isa = Isa::kAvx512,
     .matmul = Avx512MatMuls(),
@@ -87,6 +101,8 @@ const KernelTable* NativeKernels(Isa isa) {
   switch (isa) {
     case Isa::kAvx2:
       return &kAvx2Table;
+    case Isa::kAvxVnni:
+      return &kAvxVnniTable;
     case Isa::kAvx512:
       return &kAvx512Table;
     default:

@@ -58,6 +58,19 @@ void F32ToF16(const float* x, int64_t n, uint16_t* out);
 
 }  // namespace tandem::engine::avx2
 
+// What AVX-VNNI has beyond AVX2.
+namespace tandem::engine::avx_vnni {
+
+void MatMulQ4_0(const MatMulArgs& args);
+void MatMulQ8_0(const MatMulArgs& args);
+void MatMulQ4_K(const MatMulArgs& args);
+void MatMulQ5_K(const MatMulArgs& args);
+void MatMulQ6_K(const MatMulArgs& args);
+template <TensorType kType>
+void MatMulPlanes(const MatMulArgs& args);  // the other quantised types
+
+}  // namespace tandem::engine::avx_vnni
+
 namespace tandem::engine::avx512 {
 
 void MatMulF32(const MatMulArgs& args);

@@ -19,14 +19,13 @@ constexpr int kPlaneElements = 256;  // one super-block, or up to eight blocks o
 struct Planes {
   // Elements 4u .. 4u + 3 of the 16 rows: their values plus the bias of the kernel set.
   alignas(64) uint8_t unit[kPlaneElements / 4][4 * kRowGroup];
-  // Super-blocks. The scale of a sub-block as the kernel set multiplies it; and the mins of two adjacent sub-blocks as
-  // a pair of int16, or, in formats without mins, what the bias adds too much to their dot products.
-  alignas(64) int32_t scale[16][kRowGroup];
+  // Super-blocks: what multiplies a sub-block.
+  alignas(64) int32_t scale[16][kRowGroup], min[16][kRowGroup];
+  // The mins of two adjacent sub-blocks as a pair of int16, or, in formats without mins, what the bias adds too much to
+  // their dot products. By PairMins.
   alignas(64) int32_t min_pair[8][kRowGroup];
   // Per block: one for a super-block.
   alignas(64) float d[8][kRowGroup], dmin[8][kRowGroup];
-  // As expanded, before FinishScales.
-  alignas(64) int32_t raw_scale[16][kRowGroup], raw_min[16][kRowGroup];
 };
 
 // What an expander writes into: block `kBlock` of the planes. kBias is what the kernel set wants in the units.
@@ -41,8 +40,8 @@ class PlaneWriter {
     if constexpr (kBias != kStored) values = W::AddBytes(values, W::Splat(0x01010101u * ((kBias - kStored) & 255)));
     values.Store(planes_->unit[first_unit_ + u]);
   }
-  void Scale(int sub_block, W scale) { scale.Store(planes_->raw_scale[sub_block]); }
-  void Min(int sub_block, W min) { min.Store(planes_->raw_min[sub_block]); }
+  void Scale(int sub_block, W scale) { scale.Store(planes_->scale[sub_block]); }
+  void Min(int sub_block, W min) { min.Store(planes_->min[sub_block]); }
   void Factor(W halves, float times) { W::StoreHalves(halves, times, planes_->d[block_]); }
   void MinFactor(W halves, float times) { W::StoreHalves(halves, times, planes_->dmin[block_]); }
   float* factors() { return planes_->d[block_]; }
@@ -52,15 +51,14 @@ class PlaneWriter {
   int block_, first_unit_;
 };
 
-// Brings the scales of a super-block into the forms that the dot products take.
+// Brings the mins of a super-block into the form that the dot products take.
 template <typename W, typename F, int kBias>
-inline void FinishScales(Planes* planes) {
+inline void PairMins(Planes* planes) {
   constexpr int kSubBlocks = kPlaneElements / F::kSub;
-  for (int j = 0; j < kSubBlocks; ++j) W::ScaleOperand(W::Load(planes->raw_scale[j])).Store(planes->scale[j]);
   if constexpr (F::kHasMins || kBias != 0) {
     for (int i = 0; i < kSubBlocks / 2; ++i) {
-      W even = W::Load(F::kHasMins ? planes->raw_min[2 * i] : planes->raw_scale[2 * i]);
-      W odd = W::Load(F::kHasMins ? planes->raw_min[2 * i + 1] : planes->raw_scale[2 * i + 1]);
+      W even = W::Load(F::kHasMins ? planes->min[2 * i] : planes->scale[2 * i]);
+      W odd = W::Load(F::kHasMins ? planes->min[2 * i + 1] : planes->scale[2 * i + 1]);
       if constexpr (!F::kHasMins) {
         even = W::Multiply(even, W::Splat(kBias));
         odd = W::Multiply(odd, W::Splat(kBias));

@@ -1,79 +1,11 @@
-#include "engine/cpu/kernels/avx2/simd.h"
+#include "engine/cpu/kernels/avx2/matmul_q4_0.h"
 #include "engine/cpu/kernels/kernels.h"
 
 namespace tandem::engine::avx2 {
-namespace {
-
-// From so many tokens on, expanding the weights once for all (matmul_planes.cc) is faster.
-constexpr int kManyRows = 12;
-
-struct MatMulQ4_0Kernel {
-  template <int kGroups, int kRows>
-  static void Run(const MatMulArgs& args, int64_t group, int row) {
-    static_assert(kGroups == 1);
-    constexpr int kBlock = 32;
-    constexpr int kBlockBytes = kRowGroup * (2 + kBlock / 2);
-    const int64_t cols = args.weights.cols;
-    const int64_t blocks = cols / kBlock;
-    const std::byte* block = args.weights.data + group * args.weights.group_bytes;
-    const int8_t* x = args.x.q + row * cols;
-    const int32_t* sum16 = args.x.sum16 + row * (cols / 16);
-    const float* scale = args.x.scale + row * blocks;
-    const __m256i ones = _mm256_set1_epi16(1);
-    const __m256i nibble = _mm256_set1_epi8(15);
-    Float16Rows acc[kRows];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) acc[r] = ZeroRows();
-    for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += 2) {
-      const std::byte* w = block + 2 * kRowGroup;
-      __m256i products[kRows][2] = {};
-#pragma GCC unroll 4
-      for (int u = 0; u < 4; ++u) {
-#pragma GCC unroll 8
-        for (int h = 0; h < 2; ++h) {
-          // Fields 0..15 as they are: 16 products of at most 15 * 127 in each int16.
-          const __m256i both = Load256(w + 64 * u + 32 * h);
-          const __m256i low = _mm256_and_si256(both, nibble);
-          const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
-#pragma GCC unroll 8
-          for (int r = 0; r < kRows; ++r) {
-            const __m256i low_x = _mm256_set1_epi32(LoadInt32(x + r * cols + 4 * u));
-            const __m256i high_x = _mm256_set1_epi32(LoadInt32(x + r * cols + 4 * (u + 4)));
-            products[r][h] = _mm256_add_epi16(products[r][h], _mm256_maddubs_epi16(low, low_x));
-            products[r][h] = _mm256_add_epi16(products[r][h], _mm256_maddubs_epi16(high, high_x));
-            KeepOrder(products[r][h]);
-          }
-        }
-      }
-      // What the offset of 8 adds too much.
-      __m256i dot[kRows][2];
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const int32_t* sums = sum16 + r * (cols / 16);
-        const __m256i offset = _mm256_set1_epi32(8 * (sums[0] + sums[1]));
-#pragma GCC unroll 8
-        for (int h = 0; h < 2; ++h) dot[r][h] = _mm256_sub_epi32(_mm256_madd_epi16(products[r][h], ones), offset);
-      }
-      const Float16Rows d = LoadHalves(block);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const __m256 xs = _mm256_broadcast_ss(scale + r * blocks + b);
-#pragma GCC unroll 8
-        for (int h = 0; h < 2; ++h) {
-          acc[r].half[h] = _mm256_fmadd_ps(_mm256_mul_ps(d.half[h], xs), _mm256_cvtepi32_ps(dot[r][h]), acc[r].half[h]);
-        }
-      }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) StoreGroup(args, group, row + r, acc[r]);
-  }
-};
-
-}  // namespace
 
 void MatMulQ4_0(const MatMulArgs& args) {
   if (args.rows >= kManyRows) return MatMulPlanes<TensorType::kQ4_0>(args);
-  RunGroups<MatMulQ4_0Kernel, 1, 4>(args);
+  RunGroups<MatMulQ4_0Kernel<PairDot>, 1, 4>(args);
 }
 
 }  // namespace tandem::engine::avx2

@@ -99,8 +99,6 @@ struct Words {
         {_mm256_i32gather_epi32(base, indices.half[0], 2), _mm256_i32gather_epi32(base, indices.half[1], 2)}};
     return found & Splat(0xffff);
   }
-  // A scale as the dot products multiply it: twice, as a pair of int16.
-  static Words ScaleOperand(Words scale) { return (scale & Splat(0xffff)) | (scale << 16); }
 
  private:
   template <typename Op>

@@ -174,7 +174,7 @@ void MultiplyStrip(const MatMulArgs& args, int64_t group, int row, int tokens) {
         if constexpr (F::kBlock == kPlaneElements) PrefetchAfter<kRowGroup * F::kBytes>(own);
         F::template Expand<Words>(own, PlaneWriter<Words, F::kBias>(&planes[g], i, i * F::kBlock / 4));
       }
-      if constexpr (F::kBlock == kPlaneElements) FinishScales<Words, F, F::kBias>(&planes[g]);
+      if constexpr (F::kBlock == kPlaneElements) PairMins<Words, F, F::kBias>(&planes[g]);
     }
     packed += count * kRowGroup * F::kBytes;
     const int64_t column = b * F::kBlock;

@@ -49,8 +49,6 @@ struct Words {
   static Words Gather(const uint16_t* table, Words indices) {
     return {_mm512_and_si512(_mm512_i32gather_epi32(indices.v, table, 2), _mm512_set1_epi32(0xffff))};
   }
-  // A scale as the dot products multiply it.
-  static Words ScaleOperand(Words scale) { return scale; }
 };
 
 }  // namespace
