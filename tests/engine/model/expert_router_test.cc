@@ -19,7 +19,7 @@ struct Choice {
 
 // The choice of one token with these router outputs.
 Choice Choose(const ExpertSpec& spec, std::vector<float> scores, const std::vector<float>& selection_bias = {}) {
-  ScratchShape shape{.tokens = 1, .threads = 1, .num_pages = 1};
+  ScratchShape shape{.tokens = 1, .num_pages = 1};
   shape.expert_count = spec.count;
   shape.expert_groups = spec.groups;
   shape.expert_rows = spec.used;
@@ -84,7 +84,7 @@ TEST(ExpertRouterTest, GroupsCountByTheirTwoBestOrTheirBest) {
 
 TEST(ExpertRouterTest, RowsAreSortedByExpertAndThenByToken) {
   const ExpertSpec spec = {.count = 4, .used = 2};
-  ScratchShape shape{.tokens = 3, .threads = 1, .num_pages = 1};
+  ScratchShape shape{.tokens = 3, .num_pages = 1};
   shape.expert_count = 4;
   shape.expert_groups = 1;
   shape.expert_rows = 6;
