@@ -1,5 +1,5 @@
 // Attention for every kernel set with vectors: the walk of up to 32 queries over the blocks of 64 keys, written once
-// over 16 lanes. Rules as in kernels/x86_common.h: an unnamed namespace, no standard library.
+// over 16 lanes. Rules as in kernels/vector_common.h: an unnamed namespace, no standard library.
 //
 // V names what a set can do with 16 floats (V::Floats), which scores take as lanes for keys and values as lanes for
 // elements: Zero, Set1, Load, Store, Add, Sub, Mul, Fma, Max, MaxOf (of the lanes), Fold (8, 4, 2, 1), Exp, Capped,

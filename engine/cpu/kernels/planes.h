@@ -1,6 +1,6 @@
 // The shared path of the quantised formats without a kernel of their own: the packed blocks of 16 rows are expanded
 // into planes of bytes with integer scales beside them, once for all tokens; then one dot product kernel closes them.
-// Rules as in kernels/x86_common.h. W, a class of the kernel set, is 16 words of 32 bits, one a row; the members it
+// Rules as in kernels/vector_common.h. W, a class of the kernel set, is 16 words of 32 bits, one a row; the members it
 // needs are those that avx512/words.h defines.
 #pragma once
 

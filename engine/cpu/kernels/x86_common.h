@@ -1,13 +1,9 @@
-// Helpers of the AVX2 and AVX-512 kernels. Everything is in an unnamed namespace: each kernel file gets its own copy,
-// compiled with its own flags, and no copy can reach other code. No standard library (see kernel_args.h).
+// Helpers of the AVX2 and AVX-512 kernels; rules as in kernels/vector_common.h.
 #pragma once
 
 #include <immintrin.h>
 
-#include <cstddef>
-#include <cstdint>
-
-#include "engine/cpu/kernels/kernel_args.h"
+#include "engine/cpu/kernels/vector_common.h"
 
 namespace tandem::engine {
 namespace {
@@ -20,41 +16,6 @@ inline int32_t LoadInt32(const void* p) {
 
 inline __m128i Load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 inline __m256i Load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-
-// Asks for the block that comes kPrefetchBytes after `block`, whose parts a kernel reads in an order that the processor
-// does not foresee; for the first tokens of a pass, after which it is in a cache. Beyond the end of the matrix it has
-// no effect.
-constexpr int kPrefetchBytes = 8192;
-template <int kBlockBytes>
-inline void PrefetchAfter(const std::byte* block) {
-  for (int at = 0; at < kBlockBytes; at += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(block) + kPrefetchBytes + at, _MM_HINT_T0);
-  }
-}
-
-// Runs Kernel::Run<kGroups, n>(args, group, row) over all rows of activations from `row` on, n = kMaxRows at a time and
-// then those that are left, so that unpacked weights are used n times.
-template <typename Kernel, int kGroups, int kRows>
-inline void RunLastRows(const MatMulArgs& args, int64_t group, int row) {
-  if constexpr (kRows > 0) {
-    if (row + kRows == args.rows) return Kernel::template Run<kGroups, kRows>(args, group, row);
-    RunLastRows<Kernel, kGroups, kRows - 1>(args, group, row);
-  }
-}
-template <typename Kernel, int kGroups, int kMaxRows>
-inline void RunRows(const MatMulArgs& args, int64_t group, int row) {
-  for (; row + kMaxRows <= args.rows; row += kMaxRows) Kernel::template Run<kGroups, kMaxRows>(args, group, row);
-  RunLastRows<Kernel, kGroups, kMaxRows - 1>(args, group, row);
-}
-
-// The same over the groups of `args`, kMaxGroups at a time, so that loaded activations are used so often. Neither
-// number has any influence on the bits of a result.
-template <typename Kernel, int kMaxGroups, int kMaxRows>
-inline void RunGroups(const MatMulArgs& args) {
-  int64_t g = args.group_begin;
-  for (; g + kMaxGroups <= args.group_end; g += kMaxGroups) RunRows<Kernel, kMaxGroups, kMaxRows>(args, g, 0);
-  for (; g < args.group_end; ++g) RunRows<Kernel, 1, kMaxRows>(args, g, 0);
-}
 
 // The sums of each kSub (16 or 32) of 256 q as int16 pairs, the operand of a madd with pairs of sub-block scales:
 // pairs[i] = those of sub-blocks 2i, 2i + 1.

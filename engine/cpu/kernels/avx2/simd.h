@@ -1,4 +1,4 @@
-// Helpers of the AVX2 kernels; rules as in kernels/x86_common.h.
+// Helpers of the AVX2 kernels; rules as in kernels/vector_common.h.
 #pragma once
 
 #include "engine/cpu/kernels/exp_constants.h"

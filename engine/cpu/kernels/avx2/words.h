@@ -1,4 +1,4 @@
-// The words of planes.h on AVX2: 16 rows in two registers. Rules as in kernels/x86_common.h.
+// The words of planes.h on AVX2: 16 rows in two registers. Rules as in kernels/vector_common.h.
 #pragma once
 
 #include "engine/cpu/kernels/avx2/simd.h"

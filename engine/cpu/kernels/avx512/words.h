@@ -1,4 +1,4 @@
-// The words of planes.h on AVX-512: 16 rows in one register. Rules as in kernels/x86_common.h.
+// The words of planes.h on AVX-512: 16 rows in one register. Rules as in kernels/vector_common.h.
 #pragma once
 
 #include "engine/cpu/kernels/avx512/simd.h"
