@@ -9,7 +9,7 @@
 namespace tandem::engine {
 namespace {
 
-constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512};
+constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512, Isa::kAmx};
 
 void AppendName(std::string* out, Isa isa) { absl::StrAppend(out, "'", IsaName(isa), "'"); }
 
@@ -25,6 +25,8 @@ absl::string_view IsaName(Isa isa) {
       return "avx-vnni";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAmx:
+      return "amx";
   }
   return "scalar";
 }

@@ -11,10 +11,10 @@
 namespace tandem::engine {
 
 // Kernel sets, weakest first. kAvx2 = AVX2 + FMA + F16C; kAvxVnni = that and AVX-VNNI; kAvx512 = AVX-512 F, BW, DQ, VL
-// and VNNI.
-enum class Isa { kScalar = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512 = 3 };
+// and VNNI; kAmx = that and AMX-TILE and AMX-INT8.
+enum class Isa { kScalar = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512 = 3, kAmx = 4 };
 
-absl::string_view IsaName(Isa isa);  // "scalar", "avx2", "avx-vnni", "avx512": the values of --cpu-isa
+absl::string_view IsaName(Isa isa);  // "scalar", "avx2", "avx-vnni", ...: the values of --cpu-isa
 // Every set of every architecture, in the order of their numbers.
 std::span<const Isa> AllIsas();
 // The sets that both the processor and the operating system (saved register state) support: kScalar and those of this

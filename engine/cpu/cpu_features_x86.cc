@@ -1,5 +1,7 @@
 // The x86-64 half of cpu_features.h: CPUID and XGETBV.
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
@@ -31,9 +33,18 @@ uint64_t ReadXcr0() {
   return static_cast<uint64_t>(high) << 32 | low;
 }
 
+// Linux gives the tiles only to processes that ask (Documentation/arch/x86/xstate.rst): for all threads, those to come
+// included. A sandbox may refuse, and so does Linux where a signal stack is too small to save them on.
+bool MayUseTiles() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
 std::vector<Isa> Detect() {
   constexpr uint64_t kAvxState = 0x6;      // XMM, upper halves of YMM
   constexpr uint64_t kAvx512State = 0xe6;  // and masks, upper halves of ZMM, ZMM16..31
+  constexpr uint64_t kTileState = 0x60000;
   std::vector<Isa> isas = {Isa::kScalar};
   const CpuidLeaf basic = Cpuid(1);
   const bool osxsave = Bit(basic.ecx, 27);
@@ -49,7 +60,10 @@ std::vector<Isa> Detect() {
   if (Bit(Cpuid(7, 1).eax, 4)) isas.push_back(Isa::kAvxVnni);
   const bool avx512 = Bit(extended.ebx, 16) && Bit(extended.ebx, 17) && Bit(extended.ebx, 30) &&
                       Bit(extended.ebx, 31) && Bit(extended.ecx, 11);  // F, DQ, BW, VL, VNNI
-  if (avx512 && (xcr0 & kAvx512State) == kAvx512State) isas.push_back(Isa::kAvx512);
+  if (!avx512 || (xcr0 & kAvx512State) != kAvx512State) return isas;
+  isas.push_back(Isa::kAvx512);
+  const bool amx = Bit(extended.edx, 24) && Bit(extended.edx, 25);  // TILE, INT8
+  if (amx && (xcr0 & kTileState) == kTileState && MayUseTiles()) isas.push_back(Isa::kAmx);
   return isas;
 }
 

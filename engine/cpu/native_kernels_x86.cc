@@ -95,6 +95,20 @@ constexpr KernelTable kAvx512Table = {
     .f32_to_f16 = avx2::F32ToF16,
 };
 
+constexpr KernelTable AmxTable() {
+  KernelTable table = kAvx512Table;
+  table.isa = Isa::kAmx;
+  SetPlanes([&]<TensorType... kTypes>() { ((At(table.matmul, kTypes) = amx::MatMulTiles<kTypes>), ...); });
+  At(table.matmul, kQ4_0) = amx::MatMulTiles<kQ4_0>;
+  At(table.matmul, kQ8_0) = amx::MatMulTiles<kQ8_0>;
+  At(table.matmul, kQ4_K) = amx::MatMulTiles<kQ4_K>;
+  At(table.matmul, kQ5_K) = amx::MatMulTiles<kQ5_K>;
+  At(table.matmul, kQ6_K) = amx::MatMulTiles<kQ6_K>;
+  return table;
+}
+
+constexpr KernelTable kAmxTable = AmxTable();
+
 }  // namespace
 
 const KernelTable* NativeKernels(Isa isa) {
@@ -105,6 +119,8 @@ const KernelTable* NativeKernels(Isa isa) {
       return &kAvxVnniTable;
     case Isa::kAvx512:
       return &kAvx512Table;
+    case Isa::kAmx:
+      return &kAmxTable;
     default:
       return nullptr;
   }

@@ -90,3 +90,11 @@ void SiluMul(const float* gate, const float* up, int64_t n, float* out);
 void Attention(const AttentionArgs& args);
 
 }  // namespace tandem::engine::avx512
+
+// What AMX has beyond AVX-512.
+namespace tandem::engine::amx {
+
+template <TensorType kType>
+void MatMulTiles(const MatMulArgs& args);  // any quantised type
+
+}  // namespace tandem::engine::amx

@@ -2,8 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <fstream>
 #include <iterator>
 #include <set>
@@ -45,6 +48,11 @@ TEST(CpuFeaturesTest, DetectionAgreesWithTheOperatingSystem) {
   if (avx2) expected.push_back(Isa::kAvx2);
   if (avx2 && all({"avx_vnni"})) expected.push_back(Isa::kAvxVnni);
   if (avx512) expected.push_back(Isa::kAvx512);
+  uint64_t permitted = 0;  // to this process, after it asked
+  (void)SupportedIsas();
+  (void)syscall(SYS_arch_prctl, /*ARCH_GET_XCOMP_PERM*/ 0x1022, &permitted);
+  const bool tiles = (permitted >> 17 & 3) == 3;
+  if (avx512 && all({"amx_tile", "amx_int8"}) && tiles) expected.push_back(Isa::kAmx);
   EXPECT_THAT(SupportedIsas(), ::testing::ElementsAreArray(expected));
 }
 #endif
@@ -53,7 +61,8 @@ TEST(CpuFeaturesTest, UnknownNameReturnsInvalidArgument) {
   for (const char* name : {"avx", "AVX2", "sse", " avx2"}) {
     const absl::StatusOr<Isa> isa = ParseIsa(name);
     EXPECT_EQ(isa.status().code(), absl::StatusCode::kInvalidArgument) << name;
-    EXPECT_THAT(std::string(isa.status().message()), ::testing::HasSubstr("'scalar', 'avx2', 'avx-vnni', 'avx512'"));
+    EXPECT_THAT(std::string(isa.status().message()),
+                ::testing::HasSubstr("'scalar', 'avx2', 'avx-vnni', 'avx512', 'amx'"));
   }
 }
 
