@@ -120,8 +120,7 @@ double CostModel::HopSeconds(int32_t tokens) const {
 engine::StageMemory CostModel::Memory(int32_t first, int32_t end, int32_t num_pages) const {
   const bool is_first = first == 0, is_last = end == layers();
   engine::StageMemory memory;
-  memory.weights = weight_before_[end] - weight_before_[first] + (is_first ? input_.cost.embedding.weight_bytes : 0) +
-                   (is_last ? input_.cost.head.weight_bytes : 0);
+  memory.weights = weight_before_[end] - weight_before_[first] + input_.cost.EndBytes(is_first, is_last);
   memory.kv = input_.kv_bytes_per_token_layer * input_.page_tokens * num_pages * (end - first);
   const ScratchCost& scratch = input_.scratch;
   memory.scratch = is_first ? (is_last ? scratch.whole : scratch.first) : (is_last ? scratch.last : scratch.middle);

@@ -21,14 +21,14 @@ constexpr uint64_t kHugePage = uint64_t{2} << 20;
 constexpr uint64_t kCacheLine = 64;
 
 // Null if there is no memory.
-std::byte* AllocateWeights(uint64_t bytes) {
+std::shared_ptr<std::byte[]> AllocateWeights(uint64_t bytes) {
   const uint64_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
   // aligned_alloc wants a multiple of the alignment; the rest of the last huge page is never touched.
   const uint64_t allocated = (bytes + alignment - 1) / alignment * alignment;
   void* memory = std::aligned_alloc(alignment, allocated);
   // A hint: a kernel without huge pages refuses it, which changes nothing.
   if (memory != nullptr && alignment == kHugePage) (void)madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-  return static_cast<std::byte*>(memory);
+  return {static_cast<std::byte*>(memory), std::free};
 }
 
 absl::string_view TypeName(TensorType type) {
@@ -88,7 +88,7 @@ absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, 
   matrix.rows_ = static_cast<int64_t>(rows);
   matrix.cols_ = static_cast<int64_t>(cols);
   matrix.group_bytes_ = PackedGroupBytes(type, cols);
-  matrix.data_.reset(AllocateWeights(bytes));
+  matrix.data_ = AllocateWeights(bytes);
   if (matrix.data_ == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for ", bytes, " bytes of ", TypeName(type), " weights; give this worker fewer layers"));
@@ -113,6 +113,22 @@ absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, 
   return matrix;
 }
 
-void PackedMatrix::FreeAligned::operator()(std::byte* p) const { std::free(p); }
+void PackedMatrix::ReadRow(int64_t row, float* out) const {
+  const BlockLayout& layout = *FindBlockLayout(type_);
+  const BlockFormat& format = *FindBlockFormat(type_);
+  const int lane = static_cast<int>(row % kRowGroup);
+  const std::byte* packed = group(row / kRowGroup);
+  const int64_t blocks = cols_ / format.block_elements;
+  std::byte bytes[kLargestBlock];
+  const int64_t most = static_cast<int64_t>(kLargestBlock / format.block_bytes);  // blocks that fit
+  for (int64_t done = 0; done < blocks;) {
+    const int64_t count = std::min(most, blocks - done);
+    for (int64_t b = 0; b < count; ++b, packed += kRowGroup * format.block_bytes) {
+      UnpackBlock(layout, packed, lane, bytes + b * format.block_bytes);
+    }
+    format.dequantize(bytes, out + done * format.block_elements, count * format.block_elements);
+    done += count;
+  }
+}
 
 }  // namespace tandem::engine

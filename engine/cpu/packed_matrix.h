@@ -29,7 +29,8 @@ uint64_t PackedGroupBytes(TensorType type, uint64_t cols);
 // PackMatrix.
 absl::StatusOr<uint64_t> PackedMatrixBytes(TensorType type, uint64_t rows, uint64_t cols);
 
-// An immutable packed matrix [rows, cols]. Owns its memory (64-byte aligned). Thread-safe.
+// An immutable packed matrix [rows, cols]. Copies share its memory (64-byte aligned), which goes with the last of them.
+// Thread-safe.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -46,17 +47,16 @@ class PackedMatrix {
   uint64_t bytes() const { return group_bytes_ * groups(); }
   const std::byte* group(int64_t g) const { return data_.get() + g * group_bytes_; }
   bool empty() const { return data_ == nullptr; }
+  // Writes row `row`, which must be one of rows(), as floats to out[cols].
+  void ReadRow(int64_t row, float* out) const;
   // What the kernels take; valid while this matrix lives.
   PackedView view() const { return {data_.get(), rows_, cols_, group_bytes_}; }
 
  private:
-  struct FreeAligned {
-    void operator()(std::byte* p) const;
-  };
   TensorType type_ = TensorType::kF32;
   int64_t rows_ = 0, cols_ = 0;
   uint64_t group_bytes_ = 0;
-  std::unique_ptr<std::byte[], FreeAligned> data_;
+  std::shared_ptr<std::byte[]> data_;
 };
 
 }  // namespace tandem::engine

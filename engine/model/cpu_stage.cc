@@ -174,7 +174,7 @@ void CpuStage::FillInput(const Step& step, int64_t tokens) {
 }
 
 void CpuStage::Embed(const Slice& slice, const TokenPlace& place, float* out) const {
-  weights_.embedding.Lookup(slice.tokens[place.position - slice.position], out);
+  weights_.embedding.ReadRow(slice.tokens[place.position - slice.position], out);
   if (spec_.embedding_scale == 1.0f) return;
   for (int32_t i = 0; i < spec_.hidden; ++i) out[i] *= spec_.embedding_scale;
 }

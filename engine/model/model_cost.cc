@@ -50,7 +50,8 @@ ModelCost ComputeModelCost(const ModelSpec& spec, const GgufFile& file) {
   const GgufTensor& embedding = *file.FindTensor(kEmbeddingName);
   const GgufTensor& head = spec.tied_head ? embedding : *file.FindTensor(kHeadName);
   const int64_t norm_vectors = spec.row->norm == NormKind::kLayerBias ? 2 : 1;
-  cost.embedding.weight_bytes = embedding.bytes;
+  cost.embedding.weight_bytes = PackedBytes(embedding.type, spec.vocab, spec.hidden);
+  cost.tied_bytes = spec.tied_head ? cost.embedding.weight_bytes : 0;
   cost.head.weight_bytes = PackedBytes(head.type, spec.vocab, spec.hidden) + norm_vectors * spec.hidden * sizeof(float);
   cost.head.macs_per_token = int64_t{spec.vocab} * spec.hidden;
   cost.kv_elements_per_token_layer = spec.kv.elements();

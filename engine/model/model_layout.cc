@@ -44,8 +44,8 @@ absl::Status CheckShape(const GgufFile& file, absl::string_view name, const std:
   return absl::OkStatus();
 }
 
-// A vector or a table that is read row by row: any format that can be dequantised.
-absl::Status CheckRows(const GgufFile& file, absl::string_view name, const std::vector<uint64_t>& dims) {
+// A vector: any format that can be dequantised.
+absl::Status CheckVector(const GgufFile& file, absl::string_view name, const std::vector<uint64_t>& dims) {
   TANDEM_RETURN_IF_ERROR(CheckShape(file, name, dims));
   const TensorType type = file.FindTensor(name)->type;
   const BlockFormat* format = FindBlockFormat(type);
@@ -91,21 +91,21 @@ std::string LayerTensorName(int32_t layer, absl::string_view part) {
 absl::Status CheckTensors(const ModelSpec& spec, const GgufFile& file) {
   absl::flat_hash_set<std::string> known;
   const uint64_t hidden = spec.hidden, vocab = spec.vocab;
-  TANDEM_RETURN_IF_ERROR(CheckRows(file, kEmbeddingName, {hidden, vocab}));
-  TANDEM_RETURN_IF_ERROR(CheckRows(file, kOutputNormName, {hidden}));
-  TANDEM_RETURN_IF_ERROR(CheckMatrix(file, spec.tied_head ? kEmbeddingName : kHeadName, {hidden, vocab}));
+  TANDEM_RETURN_IF_ERROR(CheckMatrix(file, kEmbeddingName, {hidden, vocab}));
+  TANDEM_RETURN_IF_ERROR(CheckVector(file, kOutputNormName, {hidden}));
+  if (!spec.tied_head) TANDEM_RETURN_IF_ERROR(CheckMatrix(file, kHeadName, {hidden, vocab}));
   known.insert({kEmbeddingName, kOutputNormName, kHeadName});
   if (spec.row->norm == NormKind::kLayerBias) {
-    TANDEM_RETURN_IF_ERROR(CheckRows(file, kOutputNormBiasName, {hidden}));
+    TANDEM_RETURN_IF_ERROR(CheckVector(file, kOutputNormBiasName, {hidden}));
     known.insert(kOutputNormBiasName);
   }
   if (!spec.rope_factors.empty()) {
-    TANDEM_RETURN_IF_ERROR(CheckRows(file, spec.rope_factors, {static_cast<uint64_t>(spec.rope.dims / 2)}));
+    TANDEM_RETURN_IF_ERROR(CheckVector(file, spec.rope_factors, {static_cast<uint64_t>(spec.rope.dims / 2)}));
     known.insert(spec.rope_factors);
   }
   for (int32_t layer = 0; layer < spec.num_layers; ++layer) {
     for (LayerTensor& tensor : LayerTensors(spec, file, layer)) {
-      TANDEM_RETURN_IF_ERROR(tensor.is_vector() ? CheckRows(file, tensor.name, tensor.dims)
+      TANDEM_RETURN_IF_ERROR(tensor.is_vector() ? CheckVector(file, tensor.name, tensor.dims)
                                                 : CheckMatrix(file, tensor.name, tensor.dims));
       known.insert(std::move(tensor.name));
     }

@@ -112,7 +112,14 @@ struct ModelCost {
   std::vector<PartCost> layers;
   PartCost embedding;                        // resident bytes; a lookup reads almost nothing, so macs is 0
   PartCost head;                             // with the output norm
+  uint64_t tied_bytes = 0;                   // of the head that are the embedding's, where one stage holds both
   uint64_t kv_elements_per_token_layer = 0;  // of keys and values in the cache
+
+  // Resident bytes of what a stage holds besides its layers.
+  uint64_t EndBytes(bool is_first, bool is_last) const {
+    return (is_first ? embedding.weight_bytes : 0) + (is_last ? head.weight_bytes : 0) -
+           (is_first && is_last ? tied_bytes : 0);
+  }
 };
 // `spec` was read from `file`.
 ModelCost ComputeModelCost(const ModelSpec& spec, const GgufFile& file);

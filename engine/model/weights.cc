@@ -131,16 +131,6 @@ class Loader {
   uint64_t bytes_done_ = 0, bytes_total_ = 0, bytes_held_ = 0;
 };
 
-// The embedding serves the first stage as a table and, where the head is tied to it, the last one as a matrix.
-absl::Status LoadEmbedding(Loader& loader, bool as_table, bool as_head, StageWeights* out) {
-  return loader.Read(kEmbeddingName, [&](const GgufTensor& tensor, std::span<const std::byte> bytes) {
-    if (as_table) {
-      out->embedding = {tensor.type, static_cast<int64_t>(tensor.cols()), {bytes.begin(), bytes.end()}};
-    }
-    return as_head ? loader.Pack(tensor.type, tensor.rows(), tensor.cols(), bytes, &out->head) : absl::OkStatus();
-  });
-}
-
 absl::Status LoadHead(Loader& loader, const ModelSpec& spec, StageWeights* out) {
   TANDEM_RETURN_IF_ERROR(loader.ReadVector(kOutputNormName, &out->output_norm));
   if (spec.row->norm == NormKind::kLayerBias) {
@@ -151,12 +141,6 @@ absl::Status LoadHead(Loader& loader, const ModelSpec& spec, StageWeights* out) 
 
 }  // namespace
 
-void EmbeddingTable::Lookup(int32_t token, float* out) const {
-  const BlockFormat& format = *FindBlockFormat(type);
-  const int64_t row_bytes = cols / format.block_elements * format.block_bytes;
-  format.dequantize(table.data() + token * row_bytes, out, cols);
-}
-
 absl::StatusOr<StageWeights> LoadStageWeights(const ModelSpec& spec, const GgufFile& file, TensorSource& source,
                                               int32_t first, int32_t end, ThreadPool& pool,
                                               const LoadProgress& progress, const std::function<bool()>& cancelled) {
@@ -165,8 +149,12 @@ absl::StatusOr<StageWeights> LoadStageWeights(const ModelSpec& spec, const GgufF
   for (const std::string& name : StageTensorNames(spec, file, first, end)) loader.Announce(name);
 
   StageWeights weights;
-  if (is_first || (is_last && spec.tied_head)) {
-    TANDEM_RETURN_IF_ERROR(LoadEmbedding(loader, is_first, is_last && spec.tied_head, &weights));
+  const bool tied_head = is_last && spec.tied_head;
+  if (is_first || tied_head) {
+    PackedMatrix embedding;
+    TANDEM_RETURN_IF_ERROR(loader.Matrix(kEmbeddingName, &embedding));
+    if (tied_head) weights.head = embedding;
+    if (is_first) weights.embedding = std::move(embedding);
   }
   if (!spec.rope_factors.empty()) TANDEM_RETURN_IF_ERROR(loader.ReadVector(spec.rope_factors, &weights.rope_factors));
   weights.layers.resize(end - first);
@@ -174,16 +162,14 @@ absl::StatusOr<StageWeights> LoadStageWeights(const ModelSpec& spec, const GgufF
     TANDEM_RETURN_IF_ERROR(loader.Layer(LayerTensors(spec, file, layer), &weights.layers[layer - first]));
   }
   if (is_last) TANDEM_RETURN_IF_ERROR(LoadHead(loader, spec, &weights));
-  weights.bytes = loader.bytes_held() + weights.embedding.table.size() - weights.rope_factors.size() * sizeof(float);
+  weights.bytes = loader.bytes_held() - weights.rope_factors.size() * sizeof(float);
   return weights;
 }
 
 uint64_t StageWeightBytes(const ModelSpec& spec, const GgufFile& file, int32_t first, int32_t end) {
   const ModelCost cost = ComputeModelCost(spec, file);
-  uint64_t total = 0;
-  if (first == 0) total += cost.embedding.weight_bytes;
+  uint64_t total = cost.EndBytes(first == 0, end == spec.num_layers);
   for (int32_t layer = first; layer < end; ++layer) total += cost.layers[layer].weight_bytes;
-  if (end == spec.num_layers) total += cost.head.weight_bytes;
   return total;
 }
 

@@ -16,21 +16,11 @@
 
 namespace tandem::engine {
 
-// The embedding table in file format: a lookup converts one row.
-struct EmbeddingTable {
-  TensorType type = TensorType::kF32;
-  int64_t cols = 0;              // hidden
-  std::vector<std::byte> table;  // [vocab, cols]
-
-  // `token` must be in the vocabulary; writes [cols].
-  void Lookup(int32_t token, float* out) const;
-};
-
 struct StageWeights {
-  EmbeddingTable embedding;  // first stage, else empty
+  PackedMatrix embedding;  // first stage, else empty; [vocab, hidden], of which a token reads a row
   std::vector<LayerWeights> layers;
   Vector output_norm, output_norm_bias;  // last stage, else empty; [hidden]
-  PackedMatrix head;                     // last stage, else empty; [vocab, hidden]
+  PackedMatrix head;                     // last stage, else empty; [vocab, hidden]; tied: shares embedding's memory
   Vector rope_factors;                   // empty where the model has none
 
   uint64_t bytes = 0;  // what stays for good: all but rope_factors

@@ -83,6 +83,39 @@ TEST(PackedMatrixTest, EveryRowIsFoundBackInItsLane) {
   }
 }
 
+TEST(PackedMatrixTest, ARowReadsAsItsBytesDo) {
+  ThreadPool pool(1, false);
+  Rng rng(7);
+  for (const TensorType type : KernelTypes()) {
+    const BlockFormat& format = *FindBlockFormat(type);
+    const int64_t cols = format.block_elements == 1 ? 333 : int64_t{11} * format.block_elements;
+    const size_t row_bytes = cols / format.block_elements * format.block_bytes;
+    const std::vector<std::byte> src = RandomWeights(rng, type, 35, cols, false);
+    const PackedMatrix m = *PackedMatrix::Pack(type, 35, cols, src, pool);
+    std::vector<float> want(cols), got(cols);
+    for (int64_t row = 0; row < 35; ++row) {
+      format.dequantize(src.data() + row * row_bytes, want.data(), cols);
+      m.ReadRow(row, got.data());
+      ASSERT_EQ(std::memcmp(got.data(), want.data(), cols * sizeof(float)), 0)
+          << std::string(format.name) << " " << row;
+    }
+  }
+}
+
+TEST(PackedMatrixTest, CopiesShareTheirMemory) {
+  ThreadPool pool(1, false);
+  const std::vector<float> values = {1, 2};
+  PackedMatrix copy;
+  {
+    const PackedMatrix m = *PackedMatrix::Pack(TensorType::kF32, 2, 1, std::as_bytes(std::span(values)), pool);
+    copy = m;
+    EXPECT_EQ(copy.group(0), m.group(0));
+  }
+  float read = 0;
+  copy.ReadRow(1, &read);
+  EXPECT_EQ(read, 2.0f);
+}
+
 TEST(PackedMatrixTest, ThreadsDoNotChangeTheResultAndMemoryIsAligned) {
   ThreadPool one(1, false);
   ThreadPool three(3, false);

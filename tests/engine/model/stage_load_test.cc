@@ -83,6 +83,9 @@ TEST(StageLoadTest, MemoryIsWhatWasEstimated) {
         if (end - first == 1) weights += held.weights;
       }
       const ModelCost cost = ComputeModelCost(model.spec, *model.tiny.file);
+      // The stages apart hold a tied embedding twice, the whole model once.
+      EXPECT_EQ(cost.tied_bytes, tied ? cost.embedding.weight_bytes : 0);
+      EXPECT_EQ(cost.EndBytes(true, true), cost.EndBytes(true, false) + cost.EndBytes(false, true) - cost.tied_bytes);
       uint64_t expected = cost.embedding.weight_bytes + cost.head.weight_bytes;
       for (const PartCost& layer : cost.layers) expected += layer.weight_bytes;
       EXPECT_EQ(weights, expected);
