@@ -1,8 +1,6 @@
 #include "worker/remote_model.h"
 
-#include <xxhash.h>
-
-#include <cstring>
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -60,7 +58,11 @@ absl::StatusOr<std::unique_ptr<engine::GgufFile>> FetchHeader(v1::Cluster::StubI
 
 RemoteTensorSource::RemoteTensorSource(v1::Cluster::StubInterface& stub, const std::string& fingerprint,
                                        std::vector<std::string> tensors, LoadCancel& cancel, OnBytes on_bytes)
-    : tensors_(std::move(tensors)), on_bytes_(std::move(on_bytes)), watch_(cancel, context_) {
+    : tensors_(std::move(tensors)),
+      on_bytes_(std::move(on_bytes)),
+      watch_(cancel, context_),
+      hash_(XXH3_createState(), XXH3_freeState) {
+  XXH3_64bits_reset(hash_.get());
   v1::FetchTensorsRequest request;
   request.set_fingerprint(fingerprint);
   for (const std::string& name : tensors_) request.add_tensors(name);
@@ -77,47 +79,52 @@ RemoteTensorSource::~RemoteTensorSource() {
   reader_->Finish();
 }
 
-absl::StatusOr<std::span<const std::byte>> RemoteTensorSource::Read(const engine::GgufTensor& tensor) {
-  if (next_ >= tensors_.size() || tensors_[next_] != tensor.name) {
-    return absl::InternalError(absl::StrCat("tensor ", tensor.name, " was asked for out of turn"));
+absl::Status RemoteTensorSource::Read(const engine::GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) {
+  if (next_ >= tensors_.size() || tensors_[next_] != tensor.name || offset != given_) {
+    return absl::InternalError(absl::StrCat("tensor ", tensor.name, ", byte ", offset, " was asked for out of turn"));
   }
-  TANDEM_ASSIGN_OR_RETURN(const std::span<std::byte> bytes, buffer_.For(tensor));
-  TANDEM_RETURN_IF_ERROR(ReadBytes(tensor, bytes));
+  while (!out.empty()) {
+    if (chunk_used_ == chunk_.data().size()) TANDEM_RETURN_IF_ERROR(NextChunk(tensor));
+    const size_t count = std::min(out.size(), chunk_.data().size() - chunk_used_);
+    std::copy_n(reinterpret_cast<const std::byte*>(chunk_.data().data()) + chunk_used_, count, out.begin());
+    chunk_used_ += count;
+    given_ += count;
+    out = out.subspan(count);
+  }
+  if (given_ < tensor.bytes) return absl::OkStatus();
+  if (!chunk_.has_checksum()) TANDEM_RETURN_IF_ERROR(NextChunk(tensor));
   ++next_;
-  return bytes;
+  given_ = received_ = 0;
+  XXH3_64bits_reset(hash_.get());
+  return absl::OkStatus();
 }
 
-absl::Status RemoteTensorSource::ReadBytes(const engine::GgufTensor& tensor, std::span<std::byte> bytes) {
+absl::Status RemoteTensorSource::NextChunk(const engine::GgufTensor& tensor) {
   const auto lost = [&](const auto&... what) {
     return absl::DataLossError(absl::StrCat("tensor ", tensor.name, ": ", what...));
   };
-  uint64_t done = 0;
-  v1::TensorChunk chunk;
-  for (;;) {
-    if (!reader_->Read(&chunk)) return StreamEnded(tensor, done);
-    if (chunk.tensor() != next_) return lost("a piece of tensor ", chunk.tensor(), " came, expected one of ", next_);
-    const uint64_t size = chunk.data().size();
-    if (size > bytes.size() - done) return lost("more came than the ", bytes.size(), " bytes that it has");
-    if (size == 0 && !chunk.has_checksum()) return lost("an empty piece came");
-    if (size > 0) std::memcpy(bytes.data() + done, chunk.data().data(), size);
-    done += size;
-    if (on_bytes_ && size > 0) on_bytes_(size);
-    if (!chunk.has_checksum()) continue;
-    if (done != bytes.size()) return lost("it ended after ", done, " of ", bytes.size(), " bytes");
-    const uint64_t checksum = XXH3_64bits(bytes.data(), bytes.size());
-    if (checksum != chunk.checksum()) {
-      return lost("checksum is ", absl::Hex(checksum, absl::kZeroPad16), ", expected ",
-                  absl::Hex(chunk.checksum(), absl::kZeroPad16), ": it was damaged on its way");
-    }
-    return absl::OkStatus();
-  }
+  if (!reader_->Read(&chunk_)) return StreamEnded(tensor);
+  chunk_used_ = 0;
+  if (chunk_.tensor() != next_) return lost("a piece of tensor ", chunk_.tensor(), " came, expected one of ", next_);
+  const uint64_t size = chunk_.data().size();
+  if (size > tensor.bytes - received_) return lost("more came than the ", tensor.bytes, " bytes that it has");
+  if (size == 0 && !chunk_.has_checksum()) return lost("an empty piece came");
+  XXH3_64bits_update(hash_.get(), chunk_.data().data(), size);
+  received_ += size;
+  if (on_bytes_ && size > 0) on_bytes_(size);
+  if (!chunk_.has_checksum()) return absl::OkStatus();
+  if (received_ != tensor.bytes) return lost("it ended after ", received_, " of ", tensor.bytes, " bytes");
+  const uint64_t checksum = XXH3_64bits_digest(hash_.get());
+  if (checksum == chunk_.checksum()) return absl::OkStatus();
+  return lost("checksum is ", absl::Hex(checksum, absl::kZeroPad16), ", expected ",
+              absl::Hex(chunk_.checksum(), absl::kZeroPad16), ": it was damaged on its way");
 }
 
-absl::Status RemoteTensorSource::StreamEnded(const engine::GgufTensor& tensor, uint64_t bytes) {
+absl::Status RemoteTensorSource::StreamEnded(const engine::GgufTensor& tensor) {
   finished_ = true;
   const absl::Status status = proto_support::FromGrpc(reader_->Finish());
   const std::string what =
-      absl::StrCat("tensor ", tensor.name, ": the stream ended after ", bytes, " of ", tensor.bytes, " bytes");
+      absl::StrCat("tensor ", tensor.name, ": the stream ended after ", received_, " of ", tensor.bytes, " bytes");
   if (status.ok()) return absl::DataLossError(what);
   return absl::Status(status.code(), absl::StrCat(what, ": ", status.message()));
 }

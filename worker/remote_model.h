@@ -10,6 +10,7 @@
 
 #include <grpcpp/client_context.h>
 #include <grpcpp/support/sync_stream.h>
+#include <xxhash.h>
 
 #include "absl/status/statusor.h"
 #include "engine/gguf/gguf_file.h"
@@ -28,7 +29,7 @@ absl::StatusOr<std::unique_ptr<engine::GgufFile>> FetchHeader(v1::Cluster::StubI
                                                               const v1::ModelRef& model, LoadCancel& cancel);
 
 // One stream that brings the tensors of a stage in the order in which it asks for them. Borrows its arguments.
-// Threading: owned by the loading thread.
+// Holds one piece at a time. Threading: used by one thread at a time.
 class RemoteTensorSource : public engine::TensorSource {
  public:
   // Called after each piece with the number of bytes that came since the last call.
@@ -38,22 +39,28 @@ class RemoteTensorSource : public engine::TensorSource {
                      LoadCancel& cancel, OnBytes on_bytes);
   ~RemoteTensorSource() override;
 
-  // Errors: kDataLoss (the stream is not what was asked for, or a checksum is wrong; names the tensor), kInternal
-  // (`tensor` is not the next of `tensors`), kResourceExhausted (no memory), those of the call.
-  absl::StatusOr<std::span<const std::byte>> Read(const engine::GgufTensor& tensor) override;
+  // Reads in the stream's order. A tensor's last bytes are given only if its checksum is right. Errors: kDataLoss (the
+  // stream is not what was asked for, or a checksum is wrong; names the tensor), kInternal (out of order), those of the
+  // call.
+  absl::Status Read(const engine::GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) override;
+  bool concurrent() const override { return false; }
 
  private:
-  absl::Status ReadBytes(const engine::GgufTensor& tensor, std::span<std::byte> bytes);
+  // Puts the next piece of `tensor` into chunk_, checked, the checksum included if it brings one.
+  absl::Status NextChunk(const engine::GgufTensor& tensor);
   // Why the stream ended before the tensor did.
-  absl::Status StreamEnded(const engine::GgufTensor& tensor, uint64_t bytes);
+  absl::Status StreamEnded(const engine::GgufTensor& tensor);
 
   grpc::ClientContext context_;
   const std::vector<std::string> tensors_;
   const OnBytes on_bytes_;
   const LoadCancel::Watch watch_;
   std::unique_ptr<grpc::ClientReaderInterface<v1::TensorChunk>> reader_;
-  engine::TensorBuffer buffer_;
   size_t next_ = 0;  // index into tensors_
+  v1::TensorChunk chunk_;
+  size_t chunk_used_ = 0;                                                       // bytes of chunk_ that were given out
+  uint64_t received_ = 0, given_ = 0;                                           // bytes of the tensor
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> hash_;  // of the bytes received
   bool finished_ = false;
 };
 

@@ -1,5 +1,6 @@
 #include "engine/cpu/pack_blocks.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "engine/cpu/kernels/kernel_args.h"
@@ -39,17 +40,68 @@ constexpr BlockLayout kLayouts[] = {
     {kIQ1_M, {{{14, 4}}}},
 };
 
-template <int kBytes>
-void PackRun(int words, const std::byte* const* rows, size_t at, std::byte* out) {
-  for (int word = 0; word < words; ++word, at += kBytes) {
-    for (int lane = 0; lane < kRowGroup; ++lane, out += kBytes) {
-      if (rows[lane] != nullptr) {
-        std::memcpy(out, rows[lane] + at, kBytes);
-      } else {
-        std::memset(out, 0, kBytes);
+// 16 bytes of words; compilers have these types for every machine that has vectors.
+template <typename Word>
+using Words __attribute__((vector_size(16))) = Word;
+
+template <typename Word>
+Words<Word> InterleaveLow(Words<Word> a, Words<Word> b) {
+  if constexpr (sizeof(Word) == 4) return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  if constexpr (sizeof(Word) == 2) return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+
+template <typename Word>
+Words<Word> InterleaveHigh(Words<Word> a, Words<Word> b) {
+  if constexpr (sizeof(Word) == 4) return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  if constexpr (sizeof(Word) == 2) return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
+// Transposes a square of words: as many rows, `row_bytes` apart, as words of each fit in 16 bytes. Interleaving each
+// vector with the one half the square further moves the rows' index by one bit to the right of the words'; after as
+// many rounds as the index has bits the two have changed places.
+template <typename Word>
+void TransposeSquare(const std::byte* rows, size_t row_bytes, std::byte* out) {
+  constexpr int kSide = 16 / sizeof(Word);
+  Words<Word> square[kSide], next[kSide];
+  for (int i = 0; i < kSide; ++i) std::memcpy(&square[i], rows + i * row_bytes, 16);
+  for (int bit = 1; bit < kSide; bit *= 2) {
+    for (int i = 0; i < kSide / 2; ++i) {
+      next[2 * i] = InterleaveLow<Word>(square[i], square[i + kSide / 2]);
+      next[2 * i + 1] = InterleaveHigh<Word>(square[i], square[i + kSide / 2]);
+    }
+    for (int i = 0; i < kSide; ++i) square[i] = next[i];
+  }
+  for (int i = 0; i < kSide; ++i) std::memcpy(out + i * kRowGroup * sizeof(Word), &square[i], 16);
+}
+
+// `words` words of each of 16 rows.
+template <typename Word>
+void PackRun(int64_t words, const std::byte* rows, size_t row_bytes, std::byte* out) {
+  constexpr int64_t kSide = 16 / sizeof(Word);
+  if constexpr (sizeof(Word) > 1) {
+    if (words >= kSide) {
+      for (int64_t begin = 0; begin < words; begin += kSide) {
+        // The last square overlaps the one before where they do not divide the run.
+        const int64_t word = std::min(begin, words - kSide);
+        for (int64_t lane = 0; lane < kRowGroup; lane += kSide) {
+          TransposeSquare<Word>(rows + lane * row_bytes + word * sizeof(Word), row_bytes,
+                                out + (word * kRowGroup + lane) * sizeof(Word));
+        }
       }
+      return;
     }
   }
+  for (int64_t word = 0; word < words; ++word) {
+    for (int lane = 0; lane < kRowGroup; ++lane, out += sizeof(Word)) {
+      std::memcpy(out, rows + lane * row_bytes + word * sizeof(Word), sizeof(Word));
+    }
+  }
+}
+
+void PackRunOf(int word_bytes, int64_t words, const std::byte* rows, size_t row_bytes, std::byte* out) {
+  if (word_bytes == 1) PackRun<uint8_t>(words, rows, row_bytes, out);
+  if (word_bytes == 2) PackRun<uint16_t>(words, rows, row_bytes, out);
+  if (word_bytes == 4) PackRun<uint32_t>(words, rows, row_bytes, out);
 }
 
 }  // namespace
@@ -61,13 +113,22 @@ const BlockLayout* FindBlockLayout(TensorType type) {
   return nullptr;
 }
 
-void PackBlock(const BlockLayout& layout, const std::byte* const* rows, std::byte* out) {
-  size_t at = 0;  // in the file's block
-  for (const BlockLayout::Run& run : layout.runs) {
-    if (run.word_bytes == 1) PackRun<1>(run.words, rows, at, out + kRowGroup * at);
-    if (run.word_bytes == 2) PackRun<2>(run.words, rows, at, out + kRowGroup * at);
-    if (run.word_bytes == 4) PackRun<4>(run.words, rows, at, out + kRowGroup * at);
-    at += size_t{run.words} * run.word_bytes;
+void PackGroup(const BlockLayout& layout, int64_t blocks, const std::byte* rows, std::byte* out) {
+  int64_t block_bytes = 0;
+  for (const BlockLayout::Run& run : layout.runs) block_bytes += int64_t{run.words} * run.word_bytes;
+  const size_t row_bytes = blocks * block_bytes;
+  // Where all words of a block are alike, so are those of a row: for the float formats a block is one word.
+  if (layout.runs[1].words == 0) {
+    const BlockLayout::Run& run = layout.runs[0];
+    return PackRunOf(run.word_bytes, blocks * run.words, rows, row_bytes, out);
+  }
+  for (int64_t block = 0; block < blocks; ++block) {
+    for (const BlockLayout::Run& run : layout.runs) {
+      PackRunOf(run.word_bytes, run.words, rows, row_bytes, out);
+      const int64_t bytes = int64_t{run.words} * run.word_bytes;
+      rows += bytes;
+      out += kRowGroup * bytes;
+    }
   }
 }
 

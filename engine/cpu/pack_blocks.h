@@ -21,9 +21,10 @@ struct BlockLayout {
 // The layout of `type`, or null if the type has no packed form. Lives forever; thread-safe.
 const BlockLayout* FindBlockLayout(TensorType type);
 
-// Packs the blocks at rows[0..15] (null = a row of zeros) to `out`, 16 * block_bytes bytes.
-void PackBlock(const BlockLayout& layout, const std::byte* const* rows, std::byte* out);
-// The way back for one row: its block in file format.
+// Packs a group of 16 rows of `blocks` blocks, which lie one after the other at `rows`, to `out`: both 16 * blocks *
+// block_bytes bytes that do not overlap.
+void PackGroup(const BlockLayout& layout, int64_t blocks, const std::byte* rows, std::byte* out);
+// The way back for one row of one block: its bytes in file format.
 void UnpackBlock(const BlockLayout& layout, const std::byte* packed, int lane, std::byte* block);
 
 }  // namespace tandem::engine

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <new>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
@@ -19,6 +21,8 @@ namespace {
 // to end, and with 4 KiB pages waits for address translation.
 constexpr uint64_t kHugePage = uint64_t{2} << 20;
 constexpr uint64_t kCacheLine = 64;
+// What a thread reads at once: stays in its L2 cache until it is packed, and is much for a system call.
+constexpr uint64_t kSlabBytes = uint64_t{256} << 10;
 
 // Null if there is no memory.
 std::shared_ptr<std::byte[]> AllocateWeights(uint64_t bytes) {
@@ -72,17 +76,9 @@ absl::StatusOr<uint64_t> PackedMatrixBytes(TensorType type, uint64_t rows, uint6
   return groups * group_bytes;
 }
 
-absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, uint64_t cols,
-                                                std::span<const std::byte> src, ThreadPool& pool) {
+absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, uint64_t cols, const RowReader& reader,
+                                                ThreadPool& pool) {
   TANDEM_ASSIGN_OR_RETURN(const uint64_t bytes, PackedMatrixBytes(type, rows, cols));
-  const BlockLayout& layout = *FindBlockLayout(type);
-  const BlockFormat& format = *FindBlockFormat(type);
-  // The file form of a row is as large as its packed form, so nothing overflows here.
-  const uint64_t row_bytes = cols / format.block_elements * format.block_bytes;
-  if (src.size() != rows * row_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a ", TypeName(type), " matrix of ", rows, " x ", cols, " has ",
-                                                   rows * row_bytes, " bytes, not ", src.size()));
-  }
   PackedMatrix matrix;
   matrix.type_ = type;
   matrix.rows_ = static_cast<int64_t>(rows);
@@ -93,24 +89,58 @@ absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, 
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for ", bytes, " bytes of ", TypeName(type), " weights; give this worker fewer layers"));
   }
-
-  pool.ParallelFor(matrix.groups(), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t g = begin; g < end; ++g) {
-      std::byte* out = matrix.data_.get() + g * matrix.group_bytes_;
-      const std::byte* in[kRowGroup];
-      for (int lane = 0; lane < kRowGroup; ++lane) {
-        const uint64_t row = static_cast<uint64_t>(g) * kRowGroup + lane;
-        in[lane] = row < rows ? src.data() + row * row_bytes : nullptr;
-      }
-      for (uint64_t b = 0; b < cols / format.block_elements; ++b, out += kRowGroup * format.block_bytes) {
-        PackBlock(layout, in, out);
-        for (const std::byte*& p : in) {
-          if (p != nullptr) p += format.block_bytes;
-        }
-      }
-    }
-  });
+  std::vector<absl::Status> statuses(pool.size());
+  std::atomic<bool> failed = false;
+  // A reader that must be asked in order is asked by one thread after the other.
+  for (int turn = 0; turn < (reader.concurrent ? 1 : pool.size()) && !failed; ++turn) {
+    pool.ParallelFor(matrix.groups(), 1, [&](int64_t begin, int64_t end, int part) {
+      if (!reader.concurrent && part != turn) return;
+      statuses[part] = matrix.PackGroups(reader, begin, end, failed);
+      if (!statuses[part].ok()) failed = true;
+    });
+  }
+  for (const absl::Status& status : statuses) TANDEM_RETURN_IF_ERROR(status);
   return matrix;
+}
+
+absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, uint64_t cols,
+                                                std::span<const std::byte> src, ThreadPool& pool) {
+  TANDEM_RETURN_IF_ERROR(PackedMatrixBytes(type, rows, cols).status());
+  // A row is as large packed as it is in the file, so nothing overflows here.
+  const uint64_t bytes = rows * (PackedGroupBytes(type, cols) / kRowGroup);
+  if (src.size() != bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("a ", TypeName(type), " matrix of ", rows, " x ", cols, " has ",
+                                                   bytes, " bytes, not ", src.size()));
+  }
+  const auto read = [src](uint64_t offset, std::span<std::byte> out) {
+    std::memcpy(out.data(), src.data() + offset, out.size());
+    return absl::OkStatus();
+  };
+  return Pack(type, rows, cols, RowReader{read, /*concurrent=*/true}, pool);
+}
+
+// Packs groups [begin, end) unless another thread has failed.
+absl::Status PackedMatrix::PackGroups(const RowReader& reader, int64_t begin, int64_t end,
+                                      const std::atomic<bool>& failed) {
+  const BlockLayout& layout = *FindBlockLayout(type_);
+  const int64_t blocks = cols_ / FindBlockFormat(type_)->block_elements;
+  const uint64_t row_bytes = group_bytes_ / kRowGroup;
+  const int64_t at_once = std::min(end - begin, std::max<int64_t>(1, static_cast<int64_t>(kSlabBytes / group_bytes_)));
+  const std::unique_ptr<std::byte[]> slab(new (std::nothrow) std::byte[at_once * group_bytes_]);
+  if (slab == nullptr) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no memory for ", at_once * group_bytes_, " bytes of weights on their way"));
+  }
+  for (int64_t first = begin; first < end && !failed.load(std::memory_order_relaxed); first += at_once) {
+    const int64_t count = std::min(at_once, end - first);
+    const uint64_t wanted = std::min((first + count) * kRowGroup, rows_) * row_bytes - first * group_bytes_;
+    TANDEM_RETURN_IF_ERROR(reader.read(first * group_bytes_, {slab.get(), wanted}));
+    std::memset(slab.get() + wanted, 0, count * group_bytes_ - wanted);  // the rows that fill up the last group
+    for (int64_t i = 0; i < count; ++i) {
+      PackGroup(layout, blocks, slab.get() + i * group_bytes_, data_.get() + (first + i) * group_bytes_);
+    }
+  }
+  return absl::OkStatus();
 }
 
 void PackedMatrix::ReadRow(int64_t row, float* out) const {

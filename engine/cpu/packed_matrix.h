@@ -10,11 +10,14 @@
 // u8[16 rows][4] with one unit in the low halves and one in the high.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/cpu/kernels/kernel_args.h"
 #include "engine/cpu/thread_pool.h"
@@ -29,13 +32,27 @@ uint64_t PackedGroupBytes(TensorType type, uint64_t cols);
 // PackMatrix.
 absl::StatusOr<uint64_t> PackedMatrixBytes(TensorType type, uint64_t rows, uint64_t cols);
 
+// Where a matrix comes from: its rows in file format, one after the other.
+struct RowReader {
+  // Fills `out` with the bytes from `offset` on.
+  std::function<absl::Status(uint64_t offset, std::span<std::byte> out)> read;
+  // True: any range at any time, by several threads at once. False: by one thread at a time (not always the same), from
+  // the first byte to the last.
+  bool concurrent = false;
+};
+
 // An immutable packed matrix [rows, cols]. Copies share its memory (64-byte aligned), which goes with the last of them.
 // Thread-safe.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  // Lays out `src` (rows in file format, one after the other). Errors: kInvalidArgument (type without kernels, cols no
-  // multiple of the block, size of `src` wrong), kResourceExhausted (no memory).
+  // Reads and lays out the rows, a few groups at a time, so that besides the result a thread holds some 100 KB. Thread
+  // i of `pool` reads and writes the groups that ParallelFor(groups(), 1) gives it: memory comes from the NUMA node of
+  // the thread that touches it first, and products split their rows in the same way. Errors: kInvalidArgument (type
+  // without kernels, cols no multiple of the block), kResourceExhausted (no memory), those of `reader`.
+  static absl::StatusOr<PackedMatrix> Pack(TensorType type, uint64_t rows, uint64_t cols, const RowReader& reader,
+                                           ThreadPool& pool);
+  // The same of rows in memory. Errors: kInvalidArgument also if the size of `src` is wrong.
   static absl::StatusOr<PackedMatrix> Pack(TensorType type, uint64_t rows, uint64_t cols,
                                            std::span<const std::byte> src, ThreadPool& pool);
 
@@ -53,6 +70,8 @@ class PackedMatrix {
   PackedView view() const { return {data_.get(), rows_, cols_, group_bytes_}; }
 
  private:
+  absl::Status PackGroups(const RowReader& reader, int64_t begin, int64_t end, const std::atomic<bool>& failed);
+
   TensorType type_ = TensorType::kF32;
   int64_t rows_ = 0, cols_ = 0;
   uint64_t group_bytes_ = 0;

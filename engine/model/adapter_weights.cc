@@ -1,6 +1,7 @@
 #include "engine/model/adapter_weights.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
@@ -29,11 +30,8 @@ absl::StatusOr<Half> ReadHalf(const AdapterSource& source, const std::string& na
     return absl::CancelledError(absl::StrFormat("loading was cancelled before tensor %s", name));
   }
   const GgufTensor& tensor = *source.file->FindTensor(name);
-  TANDEM_ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, source.source->Read(tensor));
-  if (bytes.size() != tensor.bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("tensor %s came with %d bytes, its header says %d", name, bytes.size(), tensor.bytes));
-  }
+  std::vector<std::byte> bytes(tensor.bytes);
+  TANDEM_RETURN_IF_ERROR(source.source->Read(tensor, 0, bytes));
   const uint64_t count = tensor.cols() * tensor.rows();
   std::vector<float> values(count);
   FindBlockFormat(tensor.type)->dequantize(bytes.data(), values.data(), static_cast<int64_t>(count));
@@ -44,7 +42,7 @@ absl::StatusOr<Half> ReadHalf(const AdapterSource& source, const std::string& na
   half.type = PackedAdapterType(tensor.type);
   half.cols = static_cast<int64_t>(tensor.cols());
   if (half.type == tensor.type) {
-    half.bytes.assign(bytes.begin(), bytes.end());
+    half.bytes = std::move(bytes);
   } else {
     const std::span<const std::byte> floats = std::as_bytes(std::span(values));
     half.bytes.assign(floats.begin(), floats.end());

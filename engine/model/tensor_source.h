@@ -4,43 +4,36 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "engine/gguf/gguf_file.h"
 
 namespace tandem::engine {
 
-// Memory for one tensor at a time. It grows to the largest one and is not cleared in between. Thread-compatible.
-class TensorBuffer {
- public:
-  // `tensor.bytes` bytes with any contents, until the next call. Errors: kResourceExhausted (names tensor and bytes).
-  absl::StatusOr<std::span<std::byte>> For(const GgufTensor& tensor);
-
- private:
-  std::unique_ptr<std::byte[]> bytes_;
-  uint64_t size_ = 0;
-};
-
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
-  // Bytes of one tensor in file format; they stay until the next call. Called by one thread, once per tensor that the
-  // stage needs. Errors: any; the load stops and returns it.
-  virtual absl::StatusOr<std::span<const std::byte>> Read(const GgufTensor& tensor) = 0;
+  // Fills `out` with bytes of `tensor` from `offset` on; the tensor holds them. They may be damaged until the tensor's
+  // last byte has been read: a source that checks a sum can tell only then. Errors: any; the load stops and returns it.
+  virtual absl::Status Read(const GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) = 0;
+  // True: Read may be called for any range at any time, by several threads at once. False: by one thread at a time (not
+  // always the same), for the stage's tensors in the order in which it loads them, each once from its first byte to its
+  // last.
+  virtual bool concurrent() const = 0;
 };
 
-// Reads from an open file, which must outlive the source. Errors: those of GgufFile::Read and TensorBuffer.
+// Reads from an open file, which must outlive the source. Errors: those of GgufFile::Read.
 class FileTensorSource : public TensorSource {
  public:
   explicit FileTensorSource(const GgufFile& file) : file_(file) {}
-  absl::StatusOr<std::span<const std::byte>> Read(const GgufTensor& tensor) override;
+  absl::Status Read(const GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) override {
+    return file_.Read(tensor, offset, out);
+  }
+  bool concurrent() const override { return true; }
 
  private:
   const GgufFile& file_;
-  TensorBuffer buffer_;
 };
 
 }  // namespace tandem::engine

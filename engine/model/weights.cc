@@ -22,42 +22,15 @@ class Loader {
   // Counts a tensor into the total that progress is reported against.
   void Announce(absl::string_view name) { bytes_total_ += file_.FindTensor(name)->bytes; }
 
-  // Bytes of a tensor, checked; passes them to `use`.
-  template <typename Use>
-  absl::Status Read(absl::string_view name, Use use) {
-    if (cancelled_ && cancelled_()) {
-      return absl::CancelledError(absl::StrFormat("loading was cancelled before tensor %s", name));
-    }
-    const GgufTensor& tensor = *file_.FindTensor(name);
-    TANDEM_ASSIGN_OR_RETURN(const std::span<const std::byte> bytes, source_.Read(tensor));
-    if (bytes.size() != tensor.bytes) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("tensor %s came with %d bytes, its header says %d", name, bytes.size(), tensor.bytes));
-    }
-    TANDEM_RETURN_IF_ERROR(use(tensor, bytes));
-    bytes_done_ += tensor.bytes;
-    if (progress_) progress_(bytes_done_, bytes_total_);
-    return absl::OkStatus();
-  }
-
-  absl::Status Pack(TensorType type, int64_t rows, int64_t cols, std::span<const std::byte> bytes, PackedMatrix* out) {
-    TANDEM_ASSIGN_OR_RETURN(*out, PackedMatrix::Pack(type, rows, cols, bytes, pool_));
-    bytes_held_ += out->bytes();
-    return absl::OkStatus();
-  }
-
   absl::Status Matrix(absl::string_view name, PackedMatrix* out) {
-    return Read(name, [&](const GgufTensor& tensor, auto bytes) {
-      return Pack(tensor.type, tensor.rows(), tensor.cols(), bytes, out);
-    });
+    return Load(name, [&](const GgufTensor& tensor) { return Pack(tensor, 0, tensor.rows(), tensor.cols(), out); });
   }
 
   absl::Status ReadVector(absl::string_view name, Vector* out) {
-    return Read(name, [&](const GgufTensor& tensor, std::span<const std::byte> bytes) {
-      out->resize(tensor.cols() * tensor.rows());
-      FindBlockFormat(tensor.type)->dequantize(bytes.data(), out->data(), out->size());
-      bytes_held_ += out->size() * sizeof(float);
-      return absl::OkStatus();
+    return Load(name, [&](const GgufTensor& tensor) {
+      const int64_t count = static_cast<int64_t>(tensor.rows() * tensor.cols());
+      bytes_held_ += count * sizeof(float);
+      return ReadFloats(tensor, 0, count, out);
     });
   }
 
@@ -75,6 +48,37 @@ class Loader {
   uint64_t bytes_held() const { return bytes_held_; }
 
  private:
+  // Loads a tensor by `load`, with progress and cancellation.
+  template <typename Function>
+  absl::Status Load(absl::string_view name, Function load) {
+    if (cancelled_ && cancelled_()) {
+      return absl::CancelledError(absl::StrFormat("loading was cancelled before tensor %s", name));
+    }
+    const GgufTensor& tensor = *file_.FindTensor(name);
+    TANDEM_RETURN_IF_ERROR(load(tensor));
+    bytes_done_ += tensor.bytes;
+    if (progress_) progress_(bytes_done_, bytes_total_);
+    return absl::OkStatus();
+  }
+
+  // `rows` rows from byte `offset` on.
+  absl::Status Pack(const GgufTensor& tensor, uint64_t offset, int64_t rows, int64_t cols, PackedMatrix* out) {
+    const auto read = [&](uint64_t at, std::span<std::byte> to) { return source_.Read(tensor, offset + at, to); };
+    TANDEM_ASSIGN_OR_RETURN(*out, PackedMatrix::Pack(tensor.type, rows, cols, {read, source_.concurrent()}, pool_));
+    bytes_held_ += out->bytes();
+    return absl::OkStatus();
+  }
+
+  // `count` elements from byte `offset` on.
+  absl::Status ReadFloats(const GgufTensor& tensor, uint64_t offset, int64_t count, Vector* out) {
+    const BlockFormat& format = *FindBlockFormat(tensor.type);
+    std::vector<std::byte> bytes(count / format.block_elements * format.block_bytes);
+    TANDEM_RETURN_IF_ERROR(source_.Read(tensor, offset, bytes));
+    out->resize(count);
+    format.dequantize(bytes.data(), out->data(), count);
+    return absl::OkStatus();
+  }
+
   absl::Status LayerVector(const LayerTensor& tensor, LayerWeights* out) {
     Vector all;
     TANDEM_RETURN_IF_ERROR(ReadVector(tensor.name, &all));
@@ -87,13 +91,15 @@ class Loader {
   }
 
   absl::Status LayerMatrices(const LayerTensor& tensor, LayerWeights* out) {
-    return Read(tensor.name, [&](const GgufTensor& file_tensor, std::span<const std::byte> bytes) -> absl::Status {
+    return Load(tensor.name, [&](const GgufTensor& file_tensor) -> absl::Status {
       const uint64_t row_bytes = file_tensor.bytes / file_tensor.rows();
+      uint64_t offset = 0;
       for (int64_t item = 0; item < tensor.items; ++item) {
         for (const Destination& part : tensor.parts) {
-          const std::span<const std::byte> rows = bytes.first(part.rows * row_bytes);
-          bytes = bytes.subspan(rows.size());
-          TANDEM_RETURN_IF_ERROR(PackPart(file_tensor.type, tensor, part, rows, Target(part, item, tensor, out)));
+          PackedMatrix* to = Target(part, item, tensor, out);
+          TANDEM_RETURN_IF_ERROR(part.transposed ? PackTransposed(file_tensor, offset, part, tensor.cols, to)
+                                                 : Pack(file_tensor, offset, part.rows, tensor.cols, to));
+          offset += part.rows * row_bytes;
         }
       }
       return absl::OkStatus();
@@ -108,19 +114,20 @@ class Loader {
     return &matrices[index];
   }
 
-  absl::Status PackPart(TensorType type, const LayerTensor& tensor, const Destination& part,
-                        std::span<const std::byte> rows, PackedMatrix* to) {
-    if (!part.transposed) return Pack(type, part.rows, tensor.cols, rows, to);
-    const TensorType packed_type = PackedType(part, type);
-    Vector values(part.rows * tensor.cols), transposed(values.size());
-    FindBlockFormat(type)->dequantize(rows.data(), values.data(), values.size());
+  absl::Status PackTransposed(const GgufTensor& tensor, uint64_t offset, const Destination& part, int64_t cols,
+                              PackedMatrix* to) {
+    Vector values, transposed(part.rows * cols);
+    TANDEM_RETURN_IF_ERROR(ReadFloats(tensor, offset, part.rows * cols, &values));
     for (int64_t r = 0; r < part.rows; ++r) {
-      for (int64_t c = 0; c < tensor.cols; ++c) transposed[c * part.rows + r] = values[r * tensor.cols + c];
+      for (int64_t c = 0; c < cols; ++c) transposed[c * part.rows + r] = values[r * cols + c];
     }
-    const BlockFormat& format = *FindBlockFormat(packed_type);
+    const TensorType type = PackedType(part, tensor.type);
+    const BlockFormat& format = *FindBlockFormat(type);
     std::vector<std::byte> bytes(transposed.size() * format.block_bytes);
     format.quantize(transposed.data(), nullptr, bytes.data(), transposed.size());
-    return Pack(packed_type, tensor.cols, part.rows, bytes, to);
+    TANDEM_ASSIGN_OR_RETURN(*to, PackedMatrix::Pack(type, cols, part.rows, bytes, pool_));
+    bytes_held_ += to->bytes();
+    return absl::OkStatus();
   }
 
   const GgufFile& file_;

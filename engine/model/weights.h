@@ -27,8 +27,9 @@ struct StageWeights {
 };
 
 // Reads layers [first, end), the embedding with layer 0, norm and head with the last layer. Each tensor is read once.
-// Norm weights and rope factors become floats. Errors: kInvalidArgument (a source that gives another number of bytes
-// than the header says), kCancelled, kResourceExhausted, those of `source`.
+// Matrices are read and packed piece by piece by
+// all threads, so a load holds little more than its result. Norm weights and rope factors become floats. Errors:
+// kCancelled, kResourceExhausted, those of `source`.
 absl::StatusOr<StageWeights> LoadStageWeights(const ModelSpec& spec, const GgufFile& file, TensorSource& source,
                                               int32_t first, int32_t end, ThreadPool& pool,
                                               const LoadProgress& progress, const std::function<bool()>& cancelled);

@@ -1,5 +1,7 @@
 #include "engine/cpu/packed_matrix.h"
 
+#include <atomic>
+
 #include <gtest/gtest.h>
 
 #include "engine/cpu/pack_blocks.h"
@@ -88,6 +90,7 @@ TEST(PackedMatrixTest, ARowReadsAsItsBytesDo) {
   Rng rng(7);
   for (const TensorType type : KernelTypes()) {
     const BlockFormat& format = *FindBlockFormat(type);
+    // Odd counts of words and blocks.
     const int64_t cols = format.block_elements == 1 ? 333 : int64_t{11} * format.block_elements;
     const size_t row_bytes = cols / format.block_elements * format.block_bytes;
     const std::vector<std::byte> src = RandomWeights(rng, type, 35, cols, false);
@@ -98,6 +101,71 @@ TEST(PackedMatrixTest, ARowReadsAsItsBytesDo) {
       m.ReadRow(row, got.data());
       ASSERT_EQ(std::memcmp(got.data(), want.data(), cols * sizeof(float)), 0)
           << std::string(format.name) << " " << row;
+    }
+  }
+}
+
+// 180 rows of F32, of which a thread reads four groups at once.
+struct ReaderTest : ::testing::Test {
+  static constexpr uint64_t kRows = 180, kCols = 1000;
+
+  PackedMatrix FromMemory() {
+    return *PackedMatrix::Pack(TensorType::kF32, kRows, kCols, std::as_bytes(std::span(values)), one);
+  }
+  absl::Status Read(uint64_t offset, std::span<std::byte> out) const {
+    std::memcpy(out.data(), reinterpret_cast<const std::byte*>(values.data()) + offset, out.size());
+    return absl::OkStatus();
+  }
+
+  ReaderTest() {
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+  }
+  ThreadPool one{1, false}, three{3, false};
+  std::vector<float> values = std::vector<float>(kRows * kCols);
+};
+
+TEST_F(ReaderTest, PiecesInOrderOrAtOnceMakeTheSameMatrix) {
+  const PackedMatrix want = FromMemory();
+  for (ThreadPool* pool : {&one, &three}) {
+    uint64_t next = 0;
+    const auto in_order = [&](uint64_t offset, std::span<std::byte> out) {
+      EXPECT_EQ(offset, next);
+      EXPECT_LE(out.size(), 256u << 10);
+      next += out.size();
+      return Read(offset, out);
+    };
+    const auto ordered = PackedMatrix::Pack(TensorType::kF32, kRows, kCols, {in_order, false}, *pool);
+    ASSERT_TRUE(ordered.ok()) << ordered.status();
+    EXPECT_EQ(next, kRows * kCols * sizeof(float));
+    std::atomic<uint64_t> bytes = 0;
+    const auto counted = [&](uint64_t offset, std::span<std::byte> out) {
+      bytes += out.size();
+      return Read(offset, out);
+    };
+    const auto at_once = PackedMatrix::Pack(TensorType::kF32, kRows, kCols, {counted, true}, *pool);
+    ASSERT_TRUE(at_once.ok()) << at_once.status();
+    EXPECT_EQ(bytes, next);
+    for (const PackedMatrix* matrix : {&*ordered, &*at_once}) {
+      ASSERT_EQ(matrix->bytes(), want.bytes());
+      EXPECT_EQ(std::memcmp(matrix->group(0), want.group(0), want.bytes()), 0);
+    }
+  }
+}
+
+TEST_F(ReaderTest, TheReadersErrorIsReturnedAndNothingReadAfterIt) {
+  for (ThreadPool* pool : {&one, &three}) {
+    for (const bool concurrent : {false, true}) {
+      for (const uint64_t bad : {uint64_t{0}, kRows * kCols * 2, kRows * kCols * 4 - 1}) {
+        bool failed = false;
+        const auto read = [&](uint64_t offset, std::span<std::byte> out) {
+          EXPECT_TRUE(concurrent || !failed) << offset;
+          if (offset + out.size() <= bad || offset > bad) return Read(offset, out);
+          failed = true;
+          return absl::DataLossError("it ends here");
+        };
+        const auto matrix = PackedMatrix::Pack(TensorType::kF32, kRows, kCols, {read, concurrent}, *pool);
+        EXPECT_EQ(matrix.status(), absl::DataLossError("it ends here"));
+      }
     }
   }
 }

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/base/status_macros.h"
+#include "engine/base/mutex.h"
 #include "engine/stage.h"
 #include "tests/support/tiny_model.h"
 
@@ -40,22 +40,31 @@ struct Loaded {
   ModelSpec spec;
 };
 
-// Serves a file's tensors, counts the reads, and spoils what a test asks for.
+// Serves a file's tensors, counts what is read, checks the order, and fails where a test asks for it.
 class TestSource : public TensorSource {
  public:
-  explicit TestSource(const GgufFile& file) : file_(file) {}
-  absl::StatusOr<std::span<const std::byte>> Read(const GgufTensor& tensor) override {
-    ++reads[tensor.name];
-    if (tensor.name == fails) return absl::UnavailableError("the wire is cut");
-    TANDEM_ASSIGN_OR_RETURN(bytes_, file_.ReadAll(tensor));
-    return std::span(bytes_).first(bytes_.size() - (tensor.name == is_short ? 4 : 0));
+  explicit TestSource(const GgufFile& file, bool concurrent = false) : file_(file), concurrent_(concurrent) {}
+
+  absl::Status Read(const GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) override {
+    {
+      MutexLock lock(&mu_);
+      uint64_t& bytes = read[tensor.name];
+      EXPECT_TRUE(concurrent_ || offset == bytes) << tensor.name;
+      bytes += out.size();
+    }
+    if (tensor.name == fails && offset + out.size() > fails_at) return absl::UnavailableError("the wire is cut");
+    return file_.Read(tensor, offset, out);
   }
-  std::map<std::string, int> reads;
-  std::string fails, is_short;
+  bool concurrent() const override { return concurrent_; }
+
+  std::map<std::string, uint64_t> read;  // bytes by tensor
+  std::string fails;                     // the tensor of which bytes from fails_at on cannot be read
+  uint64_t fails_at = 0;
 
  private:
   const GgufFile& file_;
-  std::vector<std::byte> bytes_;
+  const bool concurrent_;
+  Mutex mu_;
 };
 
 TEST(StageLoadTest, MemoryIsWhatWasEstimated) {
@@ -109,7 +118,7 @@ TEST(StageLoadTest, EachTensorIsReadOnceAndReported) {
     ASSERT_TRUE(stage.ok()) << stage.status();
     uint64_t bytes = 0;
     for (const GgufTensor& tensor : model.tiny.file->tensors()) {
-      EXPECT_EQ(source.reads[tensor.name], 1) << tensor.name;
+      EXPECT_EQ(source.read[tensor.name], tensor.bytes) << tensor.name;
       bytes += tensor.bytes;
     }
     EXPECT_EQ(total, bytes);
@@ -123,8 +132,8 @@ TEST(StageLoadTest, AMiddleStageReadsOnlyItsLayers) {
   const Loaded model({.layers = 3});
   TestSource source(*model.tiny.file);
   ASSERT_TRUE(Stage::Load(model.spec, *model.tiny.file, source, SomeOptions(1, 2), nullptr, nullptr).ok());
-  EXPECT_EQ(source.reads.size(), 9u);
-  for (const auto& [name, count] : source.reads) EXPECT_THAT(name, HasSubstr("blk.1."));
+  EXPECT_EQ(source.read.size(), 9u);
+  for (const auto& [name, bytes] : source.read) EXPECT_THAT(name, HasSubstr("blk.1."));
 }
 
 TEST(StageLoadTest, CancelledLoadReturnsCancelled) {
@@ -134,26 +143,23 @@ TEST(StageLoadTest, CancelledLoadReturnsCancelled) {
   const auto stage =
       Stage::Load(model.spec, *model.tiny.file, source, SomeOptions(0, 2), nullptr, [&] { return ++asked == 4; });
   EXPECT_EQ(stage.status().code(), absl::StatusCode::kCancelled);
-  EXPECT_EQ(source.reads.size(), 3u);
+  EXPECT_EQ(source.read.size(), 3u);
 }
 
 TEST(StageLoadTest, ErrorOfTheSourceIsReturned) {
-  const Loaded model(TinyModelShape{});
-  TestSource source(*model.tiny.file);
-  source.fails = "blk.1.ffn_up.weight";
-  const auto stage = Stage::Load(model.spec, *model.tiny.file, source, SomeOptions(0, 2), nullptr, nullptr);
-  EXPECT_EQ(stage.status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(stage.status().message()), HasSubstr("the wire is cut"));
-}
-
-TEST(StageLoadTest, ShortTensorReturnsInvalidArgument) {
-  const Loaded model(TinyModelShape{});
-  for (const char* name : {"token_embd.weight", "blk.0.attn_norm.weight", "blk.1.ffn_down.weight"}) {
-    TestSource source(*model.tiny.file);
-    source.is_short = name;
-    const auto stage = Stage::Load(model.spec, *model.tiny.file, source, SomeOptions(0, 2), nullptr, nullptr);
-    EXPECT_EQ(stage.status().code(), kInvalid);
-    EXPECT_THAT(std::string(stage.status().message()), HasSubstr(name));
+  const Loaded model({.hidden = 256, .ffn = 1024, .heads = 16});
+  for (const bool concurrent : {false, true}) {
+    for (const char* name : {"token_embd.weight", "blk.0.attn_norm.weight", "blk.1.ffn_up.weight"}) {
+      const uint64_t bytes = model.tiny.file->FindTensor(name)->bytes;
+      for (const uint64_t at : {uint64_t{0}, bytes / 2, bytes - 1}) {
+        TestSource source(*model.tiny.file, concurrent);
+        source.fails = name;
+        source.fails_at = at;
+        const auto stage = Stage::Load(model.spec, *model.tiny.file, source, SomeOptions(0, 2), nullptr, nullptr);
+        EXPECT_EQ(stage.status().code(), absl::StatusCode::kUnavailable) << name << " " << at;
+        EXPECT_THAT(std::string(stage.status().message()), HasSubstr("the wire is cut"));
+      }
+    }
   }
 }
 
@@ -179,7 +185,7 @@ TEST(StageLoadTest, OptionsOutOfBoundsReturnInvalidArgument) {
     TestSource source(*model.tiny.file);
     const auto stage = Stage::Load(model.spec, *model.tiny.file, source, options, nullptr, nullptr);
     EXPECT_EQ(stage.status().code(), kInvalid) << names;
-    EXPECT_TRUE(source.reads.empty());
+    EXPECT_TRUE(source.read.empty());
   };
   expect("first_layer is -1", [](StageOptions& o) { o.first_layer = -1; });
   expect("first_layer is 2", [](StageOptions& o) { o.first_layer = 2; });
@@ -205,7 +211,7 @@ TEST(StageLoadTest, PagesBeyondMemoryReturnResourceExhausted) {
   const auto stage = Stage::Load(model.spec, *model.tiny.file, source, options, nullptr, nullptr);
   EXPECT_EQ(stage.status().code(), absl::StatusCode::kResourceExhausted) << stage.status();
   EXPECT_THAT(std::string(stage.status().message()), HasSubstr("281474976710656 bytes"));
-  EXPECT_TRUE(source.reads.empty()) << "nothing is read for a stage that does not fit";
+  EXPECT_TRUE(source.read.empty()) << "nothing is read for a stage that does not fit";
 }
 
 }  // namespace
