@@ -9,7 +9,8 @@
 namespace tandem::engine {
 namespace {
 
-constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512, Isa::kAmx};
+constexpr std::array kAllIsas = {Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512,
+                                 Isa::kAmx,    Isa::kNeon, Isa::kNeonI8mm};
 
 void AppendName(std::string* out, Isa isa) { absl::StrAppend(out, "'", IsaName(isa), "'"); }
 
@@ -27,6 +28,10 @@ absl::string_view IsaName(Isa isa) {
       return "avx512";
     case Isa::kAmx:
       return "amx";
+    case Isa::kNeon:
+      return "neon";
+    case Isa::kNeonI8mm:
+      return "neon-i8mm";
   }
   return "scalar";
 }

@@ -10,9 +10,10 @@
 
 namespace tandem::engine {
 
-// Kernel sets, weakest first. kAvx2 = AVX2 + FMA + F16C; kAvxVnni = that and AVX-VNNI; kAvx512 = AVX-512 F, BW, DQ, VL
-// and VNNI; kAmx = that and AMX-TILE and AMX-INT8.
-enum class Isa { kScalar = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512 = 3, kAmx = 4 };
+// Kernel sets, those of an architecture weakest first. kAvx2 = AVX2 + FMA + F16C; kAvxVnni = that and AVX-VNNI; kAvx512
+// = AVX-512 F, BW, DQ, VL and VNNI; kAmx = that and AMX-TILE and AMX-INT8. kNeon = Advanced SIMD with dot products;
+// kNeonI8mm = that and the products of int8 matrices.
+enum class Isa { kScalar = 0, kAvx2 = 1, kAvxVnni = 2, kAvx512 = 3, kAmx = 4, kNeon = 5, kNeonI8mm = 6 };
 
 absl::string_view IsaName(Isa isa);  // "scalar", "avx2", "avx-vnni", ...: the values of --cpu-isa
 // Every set of every architecture, in the order of their numbers.

@@ -1,6 +1,10 @@
 // The AArch64 half of cpu_features.h. There is no instruction that names the processor, so the kernel is asked.
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -22,11 +26,19 @@ std::string CpuInfo(absl::string_view key) {
   return "";
 }
 
+std::vector<Isa> Detect() {
+  std::vector<Isa> isas = {Isa::kScalar};
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) == 0) return isas;
+  isas.push_back(Isa::kNeon);
+  if ((getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0) isas.push_back(Isa::kNeonI8mm);
+  return isas;
+}
+
 }  // namespace
 
 std::span<const Isa> SupportedIsas() {
-  static constexpr Isa kIsas[] = {Isa::kScalar};
-  return kIsas;
+  static const std::vector<Isa>& isas = *new std::vector<Isa>(Detect());
+  return isas;
 }
 
 std::string CpuModelName() {

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csetjmp>
+#include <csignal>
 #include <cstdint>
 #include <fstream>
 #include <iterator>
@@ -13,6 +15,8 @@
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include "engine/cpu/kernel_table.h"
 
 namespace tandem::engine {
 namespace {
@@ -54,6 +58,39 @@ TEST(CpuFeaturesTest, DetectionAgreesWithTheOperatingSystem) {
   const bool tiles = (permitted >> 17 & 3) == 3;
   if (avx512 && all({"amx_tile", "amx_int8"}) && tiles) expected.push_back(Isa::kAmx);
   EXPECT_THAT(SupportedIsas(), ::testing::ElementsAreArray(expected));
+}
+#endif
+
+#ifdef __aarch64__
+jmp_buf not_executed;
+
+// Whether the processor executes an instruction: what detection promises, seen without asking the kernel.
+bool Executes(void (*instruction)()) {
+  struct sigaction action = {}, before = {};
+  action.sa_handler = [](int) { longjmp(not_executed, 1); };
+  action.sa_flags = SA_NODEFER;
+  sigaction(SIGILL, &action, &before);
+  const bool executed = setjmp(not_executed) == 0;
+  if (executed) instruction();
+  sigaction(SIGILL, &before, nullptr);
+  return executed;
+}
+
+TEST(CpuFeaturesTest, DetectionAgreesWithWhatTheProcessorExecutes) {
+  const bool dot = Executes([] { __asm__ volatile(".arch armv8.2-a+dotprod\n sdot v0.4s, v0.16b, v0.16b" ::: "v0"); });
+  const bool i8mm = Executes([] { __asm__ volatile(".arch armv8.2-a+i8mm\n smmla v0.4s, v0.16b, v0.16b" ::: "v0"); });
+  EXPECT_EQ(IsSupported(Isa::kNeon), dot);
+  EXPECT_EQ(IsSupported(Isa::kNeonI8mm), dot && i8mm);
+  EXPECT_FALSE(Executes([] { __asm__ volatile("udf #0"); }));
+}
+#endif
+
+#ifdef TANDEM_EMULATED
+// The emulated processor has everything, so that no kernel of a cross build goes untested.
+TEST(CpuFeaturesTest, EmulatorHasEveryKernelSetOfItsArchitecture) {
+  for (const Isa isa : AllIsas()) {
+    EXPECT_EQ(IsSupported(isa), isa == Isa::kScalar || KernelsFor(isa).isa == isa) << IsaName(isa);
+  }
 }
 #endif
 

@@ -1,0 +1,12 @@
+#include "engine/cpu/kernels/kernels.h"
+#include "engine/cpu/kernels/neon/packed_sources.h"
+
+namespace tandem::engine::neon {
+
+void MatMulQ4_0(const MatMulArgs& args) { RunGroups<MatMulPacked<SourceQ4_0, SdotSums>, 1, 4>(args); }
+void MatMulQ8_0(const MatMulArgs& args) { RunGroups<MatMulPacked<SourceQ8_0, SdotSums>, 1, 4>(args); }
+void MatMulQ4_K(const MatMulArgs& args) { RunGroups<MatMulPacked<SourceQ4_Q5_K<false>, SdotSums>, 1, 4>(args); }
+void MatMulQ5_K(const MatMulArgs& args) { RunGroups<MatMulPacked<SourceQ4_Q5_K<true>, SdotSums>, 1, 4>(args); }
+void MatMulQ6_K(const MatMulArgs& args) { RunGroups<MatMulPacked<SourceQ6_K, SdotSums>, 1, 4>(args); }
+
+}  // namespace tandem::engine::neon
