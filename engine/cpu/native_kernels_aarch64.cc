@@ -55,7 +55,7 @@ constexpr KernelTable NeonTable(Isa isa, const MatMuls& matmuls) {
       .add = scalar::Add,  // the compiler's own vectors are as fast as memory
       .add_scaled = neon::AddScaled,
       .soft_cap = neon::SoftCap,
-      .attention = scalar::Attention,
+      .attention = neon::Attention,
       .f32_to_f16 = neon::F32ToF16,
   };
 }

@@ -122,6 +122,7 @@ void GeluTanhMul(const float* gate, const float* up, int64_t n, float* out);
 void ClampedSwiglu(const float* gate, const float* up, int64_t n, float* out);
 void AddScaled(const float* y, float scale, int64_t n, float* x);
 void SoftCap(float* x, int64_t n, float cap);
+void Attention(const AttentionArgs& args);
 void F32ToF16(const float* x, int64_t n, uint16_t* out);
 
 }  // namespace tandem::engine::neon
