@@ -55,7 +55,8 @@ TEST_P(MatMulTilesTest, EqualsScalar) {
     for (const int64_t rows : {1, 15, 16, 17, 64, 100}) Compare({rows, 2, 18}, extreme);
     for (const int64_t blocks : {1, 2, 5, 7, 8, 9, 13}) Compare({32, blocks, 20}, extreme);
     // More tokens than share expanded weights, and a remainder that does not fill a tile.
-    for (const int tokens : {255, 256, 257, 290}) Compare({17, 2, tokens}, extreme);
+    for (const int tokens : {256, 257}) Compare({17, 1, tokens}, extreme);
+    Compare({17, 2, 290}, extreme);
   }
 }
 
