@@ -37,11 +37,6 @@ if(TANDEM_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
-# What the AVX-512 kernels are compiled with, and the test that runs those of AMX on emulated tiles. GCC 12 takes the undefined operands inside its own AVX-512
-# header for uninitialised variables.
-set(TANDEM_AVX512_OPTIONS
-  "-mavx2;-mfma;-mf16c;-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vnni;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>;$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>")
-
 # tandem_library(NAME SOURCES a.cc ... DEPS t ...): a static library of the folder's sources, listed by name.
 function(tandem_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})

@@ -1,5 +1,4 @@
 #include "engine/cpu/kernels/amx/matmul_tiles.h"
-#include "engine/cpu/kernels/amx/tiles.h"
 #include "engine/cpu/kernels/kernels.h"
 
 namespace tandem::engine::amx {
@@ -24,7 +23,7 @@ constexpr auto kFewTokens<TensorType::kQ6_K> = avx512::MatMulQ6_K;
 template <TensorType kType>
 void MatMulTiles(const MatMulArgs& args) {
   if (args.rows < kTokens) return kFewTokens<kType>(args);
-  MatMulOnTiles<AmxTiles, kType>(args);
+  MatMulOnTiles<kType>(args);
 }
 
 template void MatMulTiles<TensorType::kQ4_0>(const MatMulArgs&);

@@ -6,11 +6,10 @@
 //                   byte without sign and high one with. Two tile products run over all of K = 256 with nothing to
 //                   scale in between, and one FMA closes them. Where it always fits a signed byte, one product will do.
 //
-// `Tiles` is what executes: AmxTiles (tiles.h), or another class with its members. Rules as in kernels/x86_common.h;
-// the rest of the code is AVX-512.
+// Rules as in kernels/x86_common.h; the rest of the code is AVX-512.
 #pragma once
 
-#include "engine/cpu/kernels/amx/tile_shapes.h"
+#include "engine/cpu/kernels/amx/tiles.h"
 #include "engine/cpu/kernels/avx512/words.h"
 #include "engine/cpu/kernels/expand_bits.h"
 #include "engine/cpu/kernels/expand_codes.h"
@@ -77,37 +76,37 @@ void ScaleUnits(const Planes& planes, ScaledPlanes* scaled) {
 
 // One super-block of 16 rows and the tokens of kTileCount tiles from `tile` on; sums: low and high of the first, of the
 // second.
-template <typename Tiles, typename K, int kTileCount>
+template <typename K, int kTileCount>
 inline void MultiplyTiles(const ScaledPlanes& weights, const TokenTiles& t, int tile, TileSums* sums) {
-  Tiles::template Zero<0>();
-  if constexpr (!K::kOnePlane) Tiles::template Zero<1>();
+  Tiles::Zero<0>();
+  if constexpr (!K::kOnePlane) Tiles::Zero<1>();
   if constexpr (kTileCount == 2) {
-    Tiles::template Zero<2>();
-    if constexpr (!K::kOnePlane) Tiles::template Zero<3>();
+    Tiles::Zero<2>();
+    if constexpr (!K::kOnePlane) Tiles::Zero<3>();
   }
   const int8_t* x0 = t.x + t.FirstToken(tile) * t.x_stride;
   const int8_t* x1 = t.x + t.FirstToken(tile + 1) * t.x_stride;
 #pragma GCC unroll 4
   for (int k = 0; k < kPlaneElements; k += 64) {
-    Tiles::template Load<4>(x0 + k, t.x_stride);
-    if constexpr (kTileCount == 2) Tiles::template Load<5>(x1 + k, t.x_stride);
-    Tiles::template Load<6>(weights.low[k / 4], 64);
+    Tiles::Load<4>(x0 + k, t.x_stride);
+    if constexpr (kTileCount == 2) Tiles::Load<5>(x1 + k, t.x_stride);
+    Tiles::Load<6>(weights.low[k / 4], 64);
     if constexpr (K::kOnePlane) {
-      Tiles::template DotSigned<0, 4, 6>();
-      if constexpr (kTileCount == 2) Tiles::template DotSigned<2, 5, 6>();
+      Tiles::DotSigned<0, 4, 6>();
+      if constexpr (kTileCount == 2) Tiles::DotSigned<2, 5, 6>();
     } else {
-      Tiles::template Load<7>(weights.high[k / 4], 64);
-      Tiles::template DotUnsigned<0, 4, 6>();
-      if constexpr (kTileCount == 2) Tiles::template DotUnsigned<2, 5, 6>();
-      Tiles::template DotSigned<1, 4, 7>();
-      if constexpr (kTileCount == 2) Tiles::template DotSigned<3, 5, 7>();
+      Tiles::Load<7>(weights.high[k / 4], 64);
+      Tiles::DotUnsigned<0, 4, 6>();
+      if constexpr (kTileCount == 2) Tiles::DotUnsigned<2, 5, 6>();
+      Tiles::DotSigned<1, 4, 7>();
+      if constexpr (kTileCount == 2) Tiles::DotSigned<3, 5, 7>();
     }
   }
-  Tiles::template Store<0>(sums[0], 64);
-  if constexpr (!K::kOnePlane) Tiles::template Store<1>(sums[1], 64);
+  Tiles::Store<0>(sums[0], 64);
+  if constexpr (!K::kOnePlane) Tiles::Store<1>(sums[1], 64);
   if constexpr (kTileCount == 2) {
-    Tiles::template Store<2>(sums[2], 64);
-    if constexpr (!K::kOnePlane) Tiles::template Store<3>(sums[3], 64);
+    Tiles::Store<2>(sums[2], 64);
+    if constexpr (!K::kOnePlane) Tiles::Store<3>(sums[3], 64);
   }
 }
 
@@ -138,7 +137,7 @@ inline void CloseSuperBlock(const Planes& planes, const TileSums* sums, const in
 
 // One super-block of kGroups groups and all tokens of the pass, two tiles of them at a time. The tiles of one step are
 // multiplied before those of the step before are closed, so that both units have work.
-template <typename Tiles, typename K, int kGroups>
+template <typename K, int kGroups>
 void MultiplySuperBlock(const Planes* planes, const ScaledPlanes* weights, const TokenTiles& t) {
   int32_t sum_pairs[K::kHasMins ? kMostTiles * kTokens : 1][K::kPairs];
   if constexpr (K::kHasMins) {
@@ -154,9 +153,9 @@ void MultiplySuperBlock(const Planes* planes, const ScaledPlanes* weights, const
       const int tile = step / kGroups * 2;
       const ScaledPlanes& own = weights[step % kGroups];
       if (tile + 1 < t.tiles) {
-        MultiplyTiles<Tiles, K, 2>(own, t, tile, sums[step % 2]);
+        MultiplyTiles<K, 2>(own, t, tile, sums[step % 2]);
       } else {
-        MultiplyTiles<Tiles, K, 1>(own, t, tile, sums[step % 2]);
+        MultiplyTiles<K, 1>(own, t, tile, sums[step % 2]);
       }
     }
     if (step == 0) continue;
@@ -169,7 +168,7 @@ void MultiplySuperBlock(const Planes* planes, const ScaledPlanes* weights, const
 }
 
 // Up to eight blocks of 32 of one group, and one tile of tokens, whose sums stay in registers.
-template <typename Tiles, bool kHasMins>
+template <bool kHasMins>
 class BlockTile {
  public:
   BlockTile(const Planes& planes, int blocks, const TokenTiles& t, int tile)
@@ -206,11 +205,11 @@ class BlockTile {
   void Multiply(int b) {
     if (b >= blocks_) return;
     constexpr int kX = 4 + kSum % 2, kWeights = 6 + kSum % 2;
-    Tiles::template Zero<kSum>();
-    Tiles::template Load<kX>(x_ + 32 * b, t_.x_stride);
-    Tiles::template Load<kWeights>(planes_.unit[8 * b], 64);
-    Tiles::template DotSigned<kSum, kX, kWeights>();
-    Tiles::template Store<kSum>(sums_[kSum], 64);
+    Tiles::Zero<kSum>();
+    Tiles::Load<kX>(x_ + 32 * b, t_.x_stride);
+    Tiles::Load<kWeights>(planes_.unit[8 * b], 64);
+    Tiles::DotSigned<kSum, kX, kWeights>();
+    Tiles::Store<kSum>(sums_[kSum], 64);
   }
 
   __attribute__((always_inline)) void Close(int b, const TileSums& sums, __m512 (&a)[kTokens]) const {
@@ -238,7 +237,7 @@ class BlockTile {
 };
 
 // A strip of kGroups groups from `group` on and the tokens of t.
-template <typename Tiles, TensorType kType, int kGroups>
+template <TensorType kType, int kGroups>
 void MultiplyStrip(const MatMulArgs& args, int64_t group, TokenTiles t) {
   using F = Expander<kType>;
   using K = SuperBlocks<F::kSub, F::kHasMins, kFitsOnePlane<kType>>;
@@ -266,11 +265,11 @@ void MultiplyStrip(const MatMulArgs& args, int64_t group, TokenTiles t) {
     }
     packed += count * kRowGroup * F::kBytes;
     if constexpr (kSuper) {
-      MultiplySuperBlock<Tiles, K, kGroups>(planes, scaled, t);
+      MultiplySuperBlock<K, kGroups>(planes, scaled, t);
     } else {
       for (int tile = 0; tile < t.tiles; ++tile) {
         for (int g = 0; g < kGroups; ++g) {
-          BlockTile<Tiles, F::kHasMins>(planes[g], count, t, tile).Run(acc[tile][g]);
+          BlockTile<F::kHasMins>(planes[g], count, t, tile).Run(acc[tile][g]);
         }
       }
     }
@@ -288,7 +287,7 @@ void MultiplyStrip(const MatMulArgs& args, int64_t group, TokenTiles t) {
 }
 
 // The product of a quantised type; args.rows at least kTokens.
-template <typename Tiles, TensorType kType>
+template <TensorType kType>
 void MatMulOnTiles(const MatMulArgs& args) {
   using F = Expander<kType>;
   static constexpr TileShapes kShapes = ShapesFor < F::kBlock == kPlaneElements ? 64 : 32 > ();
@@ -301,8 +300,8 @@ void MatMulOnTiles(const MatMulArgs& args) {
                           row,      args.rows - kTokens, tiles < kMostTiles ? tiles : kMostTiles,
                           nullptr};
     int64_t g = args.group_begin;
-    for (; g + 2 <= args.group_end; g += 2) MultiplyStrip<Tiles, kType, 2>(args, g, t);
-    for (; g < args.group_end; ++g) MultiplyStrip<Tiles, kType, 1>(args, g, t);
+    for (; g + 2 <= args.group_end; g += 2) MultiplyStrip<kType, 2>(args, g, t);
+    for (; g < args.group_end; ++g) MultiplyStrip<kType, 1>(args, g, t);
   }
   Tiles::Release();
 }

@@ -8,7 +8,7 @@ namespace {
 
 // Assembler instead of intrinsics: GCC's are macros that want the number of a tile as a literal, which a template
 // argument is not, and that of TILELOADD does not say that it reads memory.
-struct AmxTiles {
+struct Tiles {
   static void Configure(const TileShapes& shapes) { __asm__ volatile("ldtilecfg %0" ::"m"(shapes)); }
   // Without it every switch of threads would save 8 KiB of tiles from now on.
   static void Release() { __asm__ volatile("tilerelease" ::); }
