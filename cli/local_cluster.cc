@@ -9,6 +9,7 @@
 #include "cli/progress_bar.h"
 #include "coordinator/placement/cost_model.h"
 #include "engine/base/status_macros.h"
+#include "engine/cache/kv_format.h"
 #include "engine/cpu/thread_pool.h"
 #include "links/step_link.h"
 
@@ -67,7 +68,7 @@ absl::StatusOr<LocalClusterOptions> LocalOptions(const TextModelFlags& flags) {
   options.workers = flags.local;
   options.threads = flags.threads;
   TANDEM_ASSIGN_OR_RETURN(options.isa, engine::ParseIsa(flags.cpu_isa));
-  options.kv_type = flags.kv == "f32" ? engine::KvType::kF32 : engine::KvType::kF16;
+  TANDEM_ASSIGN_OR_RETURN(options.kv_type, engine::ParseKvType(flags.kv));
   options.context = flags.context;
   options.show_progress = true;
   return options;

@@ -13,6 +13,7 @@
 #include "coordinator/placement/cluster_toml.h"
 #include "coordinator/placement/planner.h"
 #include "engine/base/status_macros.h"
+#include "engine/cache/kv_format.h"
 
 namespace tandem::cli {
 namespace {
@@ -59,7 +60,7 @@ absl::Status Run(const Flags& flags) {
   TANDEM_ASSIGN_OR_RETURN(coordinator::ClusterDescription cluster,
                           flags.cluster.empty() ? AskCluster(flags.server) : ReadClusterFile(flags.cluster));
   coordinator::PlanOptions options = flags.options;
-  options.kv_type = flags.kv == "f32" ? engine::KvType::kF32 : engine::KvType::kF16;
+  TANDEM_ASSIGN_OR_RETURN(options.kv_type, engine::ParseKvType(flags.kv));
   TANDEM_ASSIGN_OR_RETURN(coordinator::PlanInput input,
                           coordinator::MakePlanInput(*file, spec, options, std::move(cluster.devices)));
   if (options.min_stages > static_cast<int32_t>(input.devices.size())) {
@@ -96,8 +97,8 @@ void AddPlan(CLI::App& app, Action* action) {
                ->add_option("--sequences", flags->options.max_sequences, "Full contexts that the KV pages should hold")
                ->check(CLI::Range(1, 1 << 20))
                ->capture_default_str(),
-           command->add_option("--kv", flags->kv, "Type of the KV cache: f16 or f32")
-               ->check(CLI::IsMember({"f16", "f32"}))
+           command->add_option("--kv", flags->kv, engine::KvTypeChoices())
+               ->check(CLI::IsMember(engine::KvTypeNames()))
                ->capture_default_str(),
            command->add_option("--min-stages", flags->options.min_stages, "Give at least this many workers layers")
                ->check(CLI::Range(1, 1024))

@@ -4,6 +4,7 @@
 #include "cli/local_cluster.h"
 #include "cli/remote_model.h"
 #include "engine/base/status_macros.h"
+#include "engine/cache/kv_format.h"
 #include "engine/cpu/cpu_features.h"
 #include "engine/tokenizer/utf8.h"
 
@@ -31,8 +32,8 @@ void AddLocalClusterFlags(CLI::App& command, TextModelFlags* flags, CLI::Option*
            command.add_option("--threads", flags->threads, "Threads of each worker; default: the cores shared out")
                ->check(CLI::Range(1, 1024)),
            command.add_option("--cpu-isa", flags->cpu_isa, engine::IsaChoices())->capture_default_str(),
-           command.add_option("--kv", flags->kv, "Type of the KV cache: f16 or f32")
-               ->check(CLI::IsMember({"f16", "f32"}))
+           command.add_option("--kv", flags->kv, engine::KvTypeChoices())
+               ->check(CLI::IsMember(engine::KvTypeNames()))
                ->capture_default_str(),
            command.add_option("--context", flags->context, "Tokens of context; default: the model's, at most 4096")
                ->check(CLI::Range(1, 1 << 20)),

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "coordinator/placement/cost_model.h"
+#include "engine/cache/kv_format.h"
 
 namespace tandem::coordinator {
 
@@ -25,9 +26,9 @@ void AddCoordinatorFlags(CLI::App& app, CoordinatorConfig* config) {
                  "Most tokens of a prompt and its answer; 0: what the model was made for, at most 4096")
       ->check(CLI::Range(0, 1 << 30))
       ->capture_default_str();
-  static const std::map<std::string, engine::KvType> kv_types = {{"f16", engine::KvType::kF16},
-                                                                 {"f32", engine::KvType::kF32}};
-  app.add_option("--kv", config->kv_type, "Type of the KV cache: f16 or f32")
+  std::map<std::string, engine::KvType> kv_types;
+  for (const engine::KvFormat& format : engine::AllKvFormats()) kv_types.emplace(format.name, format.type);
+  app.add_option("--kv", config->kv_type, engine::KvTypeChoices())
       ->transform(CLI::CheckedTransformer(kv_types))
       ->default_str("f16");
   app.add_option("--max-sequences", config->max_sequences,

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/cache/kv_format.h"
 #include "engine/model/adapter.h"
 
 namespace tandem::coordinator {
@@ -63,8 +64,7 @@ absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engi
   input.cost = engine::ComputeModelCost(spec, file);
   TANDEM_ASSIGN_OR_RETURN(input.adapter_bytes, AdapterBytes(file, spec, adapters));
   input.hidden = spec.hidden;
-  input.kv_bytes_per_token_layer =
-      input.cost.kv_elements_per_token_layer * (options.kv_type == engine::KvType::kF32 ? 4 : 2);
+  input.kv_bytes_per_token_layer = engine::KvBytes(options.kv_type, input.cost.kv_elements_per_token_layer);
   input.min_stages = options.min_stages;
   input.context = options.context > 0 ? options.context : std::min(spec.context, kDefaultContext);
   input.max_sequences = options.max_sequences;

@@ -9,11 +9,12 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
+#include "engine/quant/block_format.h"
 
 namespace tandem::engine {
 namespace {
 
-uint64_t ElementBytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
+constexpr int32_t kQ8Block = 32;
 
 }  // namespace
 
@@ -23,10 +24,17 @@ absl::StatusOr<uint64_t> KvPages::PoolBytes(const KvShape& shape) {
         "KV pages: page_tokens %d must be a multiple of 16, keys of %d and values of %d elements multiples of 4",
         shape.page_tokens, shape.key_dim, shape.value_dim));
   }
-  uint64_t bytes = ElementBytes(shape.type);
-  const int64_t row = int64_t{shape.key_dim} + shape.value_dim;
+  const KvFormat& format = FindKvFormat(shape.type);
+  if (shape.key_dim % format.block_elements != 0 || shape.value_dim % format.block_elements != 0) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "a KV cache of type %s takes keys and values in blocks of %d elements, and the model's have %d and %d: choose "
+        "another type",
+        format.name, format.block_elements, shape.key_dim, shape.value_dim));
+  }
+  const int64_t blocks = (int64_t{shape.key_dim} + shape.value_dim) / format.block_elements;
+  uint64_t bytes = format.block_bytes;
   for (int64_t count :
-       {int64_t{shape.num_pages}, int64_t{shape.layers}, int64_t{shape.kv_heads}, int64_t{shape.page_tokens}, row}) {
+       {int64_t{shape.num_pages}, int64_t{shape.layers}, int64_t{shape.kv_heads}, int64_t{shape.page_tokens}, blocks}) {
     if (count <= 0 || shape.key_dim <= 0 || shape.value_dim < 0 ||
         __builtin_mul_overflow(bytes, static_cast<uint64_t>(count), &bytes) || bytes > uint64_t{1} << 62) {
       return absl::InvalidArgumentError(absl::StrFormat(
@@ -52,8 +60,8 @@ KvPages::KvPages(const KvShape& shape, uint64_t bytes, std::byte* data, const Ke
     : shape_(shape),
       kernels_(kernels),
       bytes_(bytes),
-      key_head_bytes_(ElementBytes(shape.type) * shape.page_tokens * shape.key_dim),
-      value_head_bytes_(ElementBytes(shape.type) * shape.page_tokens * shape.value_dim),
+      key_head_bytes_(KvBytes(shape.type, shape.key_dim) * shape.page_tokens),
+      value_head_bytes_(KvBytes(shape.type, shape.value_dim) * shape.page_tokens),
       layer_bytes_((key_head_bytes_ + value_head_bytes_) * shape.kv_heads),
       data_(data) {}
 
@@ -70,7 +78,8 @@ void KvPages::Write(uint32_t page, int32_t layer, int32_t slot, const float* key
   }
 }
 
-void KvPages::WriteKey(std::byte* page, int32_t slot, const float* key) {
+void KvPages::WriteKey(std::byte* page, int32_t slot, const float* key) const {
+  if (shape_.type == KvType::kQ8_0) return WriteBlocks(page, slot, key, shape_.key_dim, 4);
   const int64_t first = int64_t{slot / kKeyTile} * kKeyTile * shape_.key_dim + slot % kKeyTile;
   if (shape_.type == KvType::kF32) {
     float* to = reinterpret_cast<float*>(page) + first;
@@ -79,20 +88,46 @@ void KvPages::WriteKey(std::byte* page, int32_t slot, const float* key) {
   }
   uint16_t* to = reinterpret_cast<uint16_t*>(page) + first;
   constexpr int32_t kAtOnce = 64;
-  uint16_t halves[kAtOnce];
+  uint16_t narrow[kAtOnce];
   for (int32_t begin = 0; begin < shape_.key_dim; begin += kAtOnce) {
     const int32_t count = std::min(kAtOnce, shape_.key_dim - begin);
-    kernels_.f32_to_f16(key + begin, count, halves);
-    for (int32_t d = 0; d < count; ++d) to[int64_t{begin + d} * kKeyTile] = halves[d];
+    Narrow(key + begin, count, narrow);
+    for (int32_t d = 0; d < count; ++d) to[int64_t{begin + d} * kKeyTile] = narrow[d];
   }
 }
 
-void KvPages::WriteValue(std::byte* page, int32_t slot, const float* value) {
+void KvPages::WriteValue(std::byte* page, int32_t slot, const float* value) const {
+  if (shape_.type == KvType::kQ8_0) return WriteBlocks(page, slot, value, shape_.value_dim, kQ8Block);
   const int64_t first = int64_t{slot} * shape_.value_dim;
   if (shape_.type == KvType::kF32) {
     std::copy_n(value, shape_.value_dim, reinterpret_cast<float*>(page) + first);
   } else {
-    kernels_.f32_to_f16(value, shape_.value_dim, reinterpret_cast<uint16_t*>(page) + first);
+    Narrow(value, shape_.value_dim, reinterpret_cast<uint16_t*>(page) + first);
+  }
+}
+
+void KvPages::WriteBlocks(std::byte* page, int32_t slot, const float* row, int32_t dim, int32_t unit) const {
+  constexpr int64_t kBlockBytes = kKeyTile * (2 + kQ8Block);
+  const int32_t lane = slot % kKeyTile;
+  std::byte* block = page + int64_t{slot / kKeyTile} * (dim / kQ8Block) * kBlockBytes;
+  for (int32_t begin = 0; begin < dim; begin += kQ8Block, block += kBlockBytes) {
+    int8_t q[kQ8Block];
+    float scale;
+    int32_t sum16[kQ8Block / 16];
+    kernels_.quantize_block32(row + begin, kQ8Block, q, &scale, sum16);
+    const uint16_t half = FloatToHalf(scale);
+    std::memcpy(block + 2 * lane, &half, sizeof(half));
+    for (int32_t e = 0; e < kQ8Block; e += unit) {
+      std::memcpy(block + 2 * kKeyTile + e * kKeyTile + lane * unit, q + e, unit);
+    }
+  }
+}
+
+void KvPages::Narrow(const float* x, int32_t count, uint16_t* out) const {
+  if (shape_.type == KvType::kF16) {
+    kernels_.f32_to_f16(x, count, out);
+  } else {
+    FindBlockFormat(TensorType::kBF16)->quantize(x, nullptr, reinterpret_cast<std::byte*>(out), count);
   }
 }
 

@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "engine/cache/kv_format.h"
 #include "engine/cpu/kernel_table.h"
-#include "engine/quant/kv_type.h"
 
 namespace tandem::engine {
 
@@ -18,30 +18,32 @@ struct KvShape {
   int32_t layers = 0;  // of this stage
   int32_t kv_heads = 0;
   int32_t page_tokens = 0;  // a multiple of 16
-  int32_t key_dim = 0;      // elements of a key, a multiple of 4
+  int32_t key_dim = 0;      // elements of a key, a multiple of 4 and of the type's blocks
   int32_t value_dim = 0;    // of a value, likewise; 0: a value is the beginning of its key and not stored
   KvType type = KvType::kF16;
 };
 
 // A fixed pool of pages; one page holds `page_tokens` consecutive tokens of one sequence for all layers of the stage.
 // Layout:    [num_pages, layers], of each keys [kv_heads, page_tokens / 16, key_dim, 16 tokens], then values [kv_heads,
-//            page_tokens, value_dim], so a page is contiguous.
+//            page_tokens, value_dim], so a page is contiguous. Q8_0 blocks: engine/cpu/kernels/kernel_args.h.
 // Memory:    reserved once in Create and never grown; the operating system backs a page when it is first written.
 // Ownership: owns its memory; not movable, since kernels hold pointers into it.
 // Threading: thread-compatible; calls of Write for different rows may run at the same time.
 // Indices are the caller's to check.
 class KvPages {
  public:
-  // Bytes of the pool. Errors: kInvalidArgument (a count out of bounds, or more than 2^62 bytes).
+  // Bytes of the pool. Errors: kInvalidArgument (a count out of bounds or not of whole blocks, or more than 2^62
+  // bytes).
   static absl::StatusOr<uint64_t> PoolBytes(const KvShape& shape);
-  // `kernels` converts to F16. Errors: those of PoolBytes; kResourceExhausted (no memory; gives the bytes wanted).
+  // `kernels` converts rows. Errors: those of PoolBytes; kResourceExhausted (no memory; gives the bytes wanted).
   static absl::StatusOr<std::unique_ptr<KvPages>> Create(const KvShape& shape, const KernelTable& kernels);
   ~KvPages();
   KvPages(const KvPages&) = delete;
   KvPages& operator=(const KvPages&) = delete;
 
   // Stores one token of one layer at row `slot` of `page`: `keys` are [kv_heads, key_dim], `values` [kv_heads,
-  // value_dim], unread where none are stored. F16 rounds to nearest even.
+  // value_dim], unread where none are stored. F16 and BF16 round to nearest even; Q8_0
+  // is quantize_block32 with its scales rounded to F16.
   void Write(uint32_t page, int32_t layer, int32_t slot, const float* keys, const float* values);
 
   // Keys and values of one head of page 0, as AttentionArgs wants them; those of page n are n * page_bytes() further
@@ -62,8 +64,12 @@ class KvPages {
   std::byte* At(uint32_t page, int32_t layer) const {
     return data_ + (uint64_t{page} * shape_.layers + layer) * layer_bytes_;
   }
-  void WriteKey(std::byte* page, int32_t slot, const float* key);
-  void WriteValue(std::byte* page, int32_t slot, const float* value);
+  void WriteKey(std::byte* page, int32_t slot, const float* key) const;
+  void WriteValue(std::byte* page, int32_t slot, const float* value) const;
+  // Q8_0: `unit` neighbours of a row lie together, then those of the 15 other tokens of the tile.
+  void WriteBlocks(std::byte* page, int32_t slot, const float* row, int32_t dim, int32_t unit) const;
+  // F16 and BF16.
+  void Narrow(const float* x, int32_t count, uint16_t* out) const;
 
   const KvShape shape_;
   const KernelTable& kernels_;

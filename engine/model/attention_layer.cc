@@ -174,6 +174,17 @@ int64_t AttentionLayer::MakeRuns(const Step& step, int64_t run_tokens) {
   return runs;
 }
 
+Activations AttentionLayer::QuantizeQuery(int64_t row) const {
+  if (kv_.shape().type != KvType::kQ8_0) return {};
+  const Int8Rows& to = context_.scratch.int8_q;
+  const int64_t dim = context_.spec.query_dim();
+  int8_t* q = to.q + row * dim;
+  float* scale = to.scale + row * (dim / 32);
+  int32_t* sum16 = to.sum16 + row * (dim / 16);
+  context_.kernels.quantize_block32(context_.scratch.q + row * dim, dim, q, scale, sum16);
+  return {.q = q, .scale = scale, .sum16 = sum16};
+}
+
 void AttentionLayer::AttendRun(const LayerWeights& weights, const LayerSpec& spec, int32_t layer, const Step& step,
                                const TokenRun& run, HeadRange heads) {
   const ModelSpec& model = context_.spec;
@@ -185,7 +196,9 @@ void AttentionLayer::AttendRun(const LayerWeights& weights, const LayerSpec& spe
     for (int64_t head = heads.first; head < heads.end; ++head) {
       // Compressed results are gathered by head, as the rows of a product; others by token.
       const int64_t place = model.kv_rank > 0 ? head * context_.tokens + token : token * model.heads + head;
-      queries[count++] = {.q = scratch.q + (token * model.heads + head) * model.query_dim(),
+      const int64_t row = token * model.heads + head;
+      queries[count++] = {.q = scratch.q + row * model.query_dim(),
+                          .int8 = QuantizeQuery(row),
                           .out = scratch.attention + place * model.result_dim(),
                           .sink = weights.sinks.empty() ? nullptr : &weights.sinks[head],
                           .first_key = spec.window > 0 ? std::max(0, keys - spec.window) : 0,

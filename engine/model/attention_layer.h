@@ -47,6 +47,8 @@ class AttentionLayer {
   void AttendHeads(const LayerWeights& weights, const LayerSpec& spec, int32_t layer, const Step& step);
   // Cuts the step's slices into runs of at most `run_tokens` tokens, in scratch. Returns how many.
   int64_t MakeRuns(const Step& step, int64_t run_tokens);
+  // In this thread: row `row` of [tokens, heads] queries, as the cache wants it; empty where that is floats.
+  Activations QuantizeQuery(int64_t row) const;
   // In this thread: queries of some heads of one KV head.
   void AttendRun(const LayerWeights& weights, const LayerSpec& spec, int32_t layer, const Step& step,
                  const TokenRun& run, HeadRange heads);

@@ -87,6 +87,7 @@ ScratchShape ScratchShape::Of(const ModelSpec& spec, const GgufFile& file, const
   shape.tokens = options.max_step_tokens;
   shape.hidden = spec.hidden;
   SetAttentionWidths(spec, &shape);
+  if (options.kv_type == KvType::kQ8_0) shape.int8_q = shape.tokens * shape.q_width;
   shape.num_pages = options.num_pages;
   int64_t ffn = 0;  // of a token
   for (int32_t layer = options.first_layer; layer < options.end_layer; ++layer) {
@@ -174,6 +175,7 @@ uint64_t Scratch::LayOut(const ScratchShape& shape, std::byte* base) {
   cursor.Take(tokens * shape.adapter_rows, &adapter_added);
   TakeInt8(shape.int8_block32, 32, &cursor, &int8_block32);
   TakeInt8(shape.int8_block256, 256, &cursor, &int8_block256);
+  TakeInt8(shape.int8_q, 32, &cursor, &int8_q);
   cursor.Take(tokens, &places);
   cursor.Take(tokens, &attention_runs);
   cursor.Take(shape.num_pages, &page_written_in);

@@ -42,6 +42,7 @@ struct ScratchShape {
   int64_t expert_input_rows = 0;                                   // as many where experts take plain floats
   int64_t logit_rows = 0, vocab = 0;                               // 0 but on the last stage
   int64_t int8_block32 = 0, int8_block256 = 0;                     // elements of the largest input quantised so
+  int64_t int8_q = 0;                                              // elements of q, where attention takes it as int8
   int64_t adapter_rank = 0, adapter_rows = 0;                      // widest halves of adapters; 0: none
   int64_t ropes = 1;
   int64_t num_pages = 0;
@@ -101,6 +102,7 @@ class Scratch {
   };
   Rotations rotations[2];
   Int8Rows int8_block32, int8_block256;
+  Int8Rows int8_q;                      // of q, for a Q8_0 cache; else null
   TokenPlace* places = nullptr;         // [tokens]
   TokenRun* attention_runs = nullptr;   // [tokens]
   uint64_t* page_written_in = nullptr;  // [num_pages] number of the step that last wrote the page

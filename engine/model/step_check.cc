@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
+#include "engine/cache/kv_format.h"
 #include "engine/model/linear.h"
 
 namespace tandem::engine {
@@ -43,7 +44,8 @@ int64_t PagesFor(const Slice& slice, int32_t page_tokens) {
 absl::Status CheckStageOptions(const ModelSpec& spec, const StageOptions& options) {
   TANDEM_RETURN_IF_ERROR(CheckRange("first_layer", options.first_layer, 0, spec.num_layers - 1));
   TANDEM_RETURN_IF_ERROR(CheckRange("end_layer", options.end_layer, options.first_layer + 1, spec.num_layers));
-  TANDEM_RETURN_IF_ERROR(CheckRange("kv_type", static_cast<int64_t>(options.kv_type), 0, 1));
+  TANDEM_RETURN_IF_ERROR(
+      CheckRange("kv_type", static_cast<int64_t>(options.kv_type), 0, static_cast<int64_t>(AllKvFormats().size()) - 1));
   TANDEM_RETURN_IF_ERROR(CheckRange("page_tokens", options.page_tokens, 16, kMaxPageTokens));
   if (options.page_tokens % 16 != 0) {
     return absl::InvalidArgumentError(

@@ -215,13 +215,27 @@ absl::StatusOr<engine::KvType> KvTypeFromProto(v1::KvType type) {
       return engine::KvType::kF32;
     case v1::KV_TYPE_F16:
       return engine::KvType::kF16;
+    case v1::KV_TYPE_BF16:
+      return engine::KvType::kBF16;
+    case v1::KV_TYPE_Q8_0:
+      return engine::KvType::kQ8_0;
     default:
-      return Bad("kv type is ", static_cast<int>(type), ", expected 1 (F32) or 2 (F16)");
+      return Bad("kv type is ", static_cast<int>(type), ", expected 1 (F32), 2 (F16), 3 (BF16) or 4 (Q8_0)");
   }
 }
 
 v1::KvType KvTypeToProto(engine::KvType type) {
-  return type == engine::KvType::kF32 ? v1::KV_TYPE_F32 : v1::KV_TYPE_F16;
+  switch (type) {
+    case engine::KvType::kF32:
+      return v1::KV_TYPE_F32;
+    case engine::KvType::kF16:
+      return v1::KV_TYPE_F16;
+    case engine::KvType::kBF16:
+      return v1::KV_TYPE_BF16;
+    case engine::KvType::kQ8_0:
+      return v1::KV_TYPE_Q8_0;
+  }
+  return v1::KV_TYPE_UNSPECIFIED;
 }
 
 absl::StatusOr<engine::Step> StepFromFrame(const v1::StepFrame& frame, const engine::ModelSpec& spec, bool first_stage,

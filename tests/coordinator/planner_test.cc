@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/placement/cut_search.h"
+#include "engine/cache/kv_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/tiny_adapter.h"
@@ -133,8 +134,7 @@ TEST(PlannerTest, WhatDoesNotFitIsRefusedWithTheNumbers) {
   const auto plan = PlanPlacement(Input(40, {Device("a", 1, 1024), Device("b", 1, 2048)}));
   EXPECT_EQ(plan.status().code(), absl::StatusCode::kResourceExhausted);
   const std::string message(plan.status().message());
-  EXPECT_THAT(message,
-              HasSubstr("needs 4.18 GiB (weights 4.00 GiB, KV pages of one context of 1024 tokens 160.0 MiB"));
+  EXPECT_THAT(message, HasSubstr("needs 4.18 GiB (weights 4.00 GiB, KV pages of one context of 1024 tokens 160.0 MiB"));
   EXPECT_THAT(message, HasSubstr("offer 3.00 GiB: a 1.00 GiB, b 2.00 GiB"));
 }
 
@@ -321,6 +321,37 @@ TEST(PlannerTest, InputFromAModelFile) {
   PlanOptions wrong;
   wrong.page_tokens = 0;
   EXPECT_EQ(MakePlanInput(*tiny.file, *spec, wrong, {}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(PlannerTest, KvTypesAreCountedAsTheEngineCountsThem) {
+  tandem::testing::TinyModelShape shape;
+  shape.head_dim = 32;
+  const auto tiny = tandem::testing::ParseTinyModel(shape);
+  const auto spec = engine::ReadModelSpec(*tiny.file);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  for (const engine::KvFormat& format : engine::AllKvFormats()) {
+    PlanOptions options;
+    options.kv_type = format.type;
+    const auto input = MakePlanInput(*tiny.file, *spec, options, {Device("a", 1, 100)});
+    ASSERT_TRUE(input.ok()) << input.status();
+    const engine::StageOptions stage = {.end_layer = spec->num_layers, .kv_type = format.type, .num_pages = 8};
+    const auto memory = engine::EstimateStageMemory(*spec, *tiny.file, stage);
+    ASSERT_TRUE(memory.ok()) << memory.status();
+    EXPECT_EQ(input->kv_bytes_per_token_layer * spec->num_layers * 8 * stage.page_tokens, memory->kv) << format.name;
+  }
+}
+
+TEST(PlannerTest, HeadsThatAreNotOfWholeBlocksAreRefusedBeforeAnythingIsLoaded) {
+  tandem::testing::TinyModelShape shape;
+  shape.head_dim = 48;
+  const auto tiny = tandem::testing::ParseTinyModel(shape);
+  const auto spec = engine::ReadModelSpec(*tiny.file);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  PlanOptions options;
+  options.kv_type = engine::KvType::kQ8_0;
+  const absl::Status status = MakePlanInput(*tiny.file, *spec, options, {Device("a", 1, 100)}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("type q8_0 takes keys and values in blocks of 32 elements"));
 }
 
 TEST(PlannerTest, AdaptersAreCountedAsTheEngineCountsThem) {

@@ -168,10 +168,11 @@ TEST(DryFromProtoTest, DefaultsFieldsAndErrors) {
 }
 
 TEST(KvTypeTest, ConvertsBothWaysAndRefusesTheRest) {
-  for (const engine::KvType type : {engine::KvType::kF32, engine::KvType::kF16}) {
+  for (const engine::KvType type :
+       {engine::KvType::kF32, engine::KvType::kF16, engine::KvType::kBF16, engine::KvType::kQ8_0}) {
     EXPECT_EQ(*KvTypeFromProto(KvTypeToProto(type)), type);
   }
-  for (const int type : {0, 3, -1}) {
+  for (const int type : {0, 5, -1}) {
     EXPECT_EQ(KvTypeFromProto(static_cast<v1::KvType>(type)).status().code(), absl::StatusCode::kInvalidArgument);
   }
 }

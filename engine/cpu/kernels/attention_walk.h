@@ -3,28 +3,17 @@
 //
 // V names what a set can do with 16 floats (V::Floats), which scores take as lanes for keys and values as lanes for
 // elements: Zero, Set1, Load, Store, Add, Sub, Mul, Fma, Max, MaxOf (of the lanes), Fold (8, 4, 2, 1), Exp, Capped,
-// Visible (lanes outside [first, end) become -infinity), Transpose (16 x 16, in place), LoadF16. V::kChains is how many
-// accumulators of Floats fit the registers beside what they are fed with, V::kQueries how many queries share a loaded
-// key; both powers of two, without influence on the bits.
+// Visible (lanes outside [first, end) become -infinity), Transpose (16 x 16, in place), LoadF16, LoadBF16, LoadInt8,
+// and for Q8_0 pages ByteOfWords (byte i of each of 16 words, as a signed number), LoadUnit (16 keys x 4 int8), and
+// DotStart, Dot and DotEnd, the exact sum of the products of units with the 4 int8 of a query's word. V::kChains is how
+// many accumulators of Floats fit the registers beside what they are fed with, V::kQueries how many queries share a
+// loaded key; both powers of two, without influence on the bits.
 #pragma once
 
-#include "engine/cpu/kernels/kernel_args.h"
+#include "engine/cpu/kernels/attention_pages.h"
 
 namespace tandem::engine {
 namespace {
-
-// How 16 elements of the pages are read.
-template <typename V>
-struct F32Elements {
-  static constexpr int kBytes = 4;
-  static typename V::Floats Load(const std::byte* p) { return V::Load(reinterpret_cast<const float*>(p)); }
-};
-
-template <typename V>
-struct F16Elements {
-  static constexpr int kBytes = 2;
-  static typename V::Floats Load(const std::byte* p) { return V::LoadF16(p); }
-};
 
 template <typename V, typename Elements>
 class AttentionWalk {
@@ -47,7 +36,8 @@ class AttentionWalk {
         seen_[i] = {Clamp(args_.queries[i].first_key - block), Clamp(args_.queries[i].num_keys - block)};
       }
       FindTiles(block);
-      WeighFrom<V::kQueries>(0);
+      Fetch(block + kKeyBlock, end);
+      WeighFrom<Elements::kBlocks ? V::kQueries / 2 : V::kQueries>(0);
       AddBlock();
     }
     for (int i = 0; i < args_.count; ++i) Finish(i);
@@ -72,16 +62,29 @@ class AttentionWalk {
   static int FirstTile(Range range) { return range.first / kKeyTile; }
   static int EndTile(Range range) { return (range.end + kKeyTile - 1) / kKeyTile; }
 
-  // Of the tiles that some query sees.
+  // The tiles that some query sees.
   void FindTiles(int block) {
-    values_.stride = int64_t{args_.value_dim} * Elements::kBytes;
     for (int t = FirstTile(all_); t < EndTile(all_); ++t) {
-      const int position = block + t * kKeyTile;
-      const int64_t slot = position % args_.page_tokens;
-      const uint64_t page = args_.pages[position / args_.page_tokens] * args_.page_bytes;
-      keys_[t] = args_.keys + page + slot * args_.key_dim * Elements::kBytes;
-      values_.tile[t] = args_.values == nullptr ? nullptr : args_.values + page + slot * values_.stride;
+      keys_[t] = KeyTile(block + t * kKeyTile);
+      values_[t] = args_.values == nullptr ? nullptr : ValueTile(block + t * kKeyTile);
     }
+  }
+  const std::byte* KeyTile(int position) const { return args_.keys + TileAt(position, args_.key_dim); }
+  const std::byte* ValueTile(int position) const { return args_.values + TileAt(position, args_.value_dim); }
+  uint64_t TileAt(int position, int dim) const {
+    const int64_t tile = position % args_.page_tokens / kKeyTile;
+    return args_.pages[position / args_.page_tokens] * args_.page_bytes + tile * Elements::TileBytes(dim);
+  }
+
+  // Asks for the keys and values of the next block, which lie in pages that the processor does not foresee.
+  void Fetch(int block, int end) const {
+    for (int position = block; position < end && position < block + kKeyBlock; position += kKeyTile) {
+      FetchBytes(KeyTile(position), Elements::TileBytes(args_.key_dim));
+      if (args_.values != nullptr) FetchBytes(ValueTile(position), Elements::TileBytes(args_.value_dim));
+    }
+  }
+  static void FetchBytes(const std::byte* p, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 2);
   }
 
   // The weights of the block's keys for queries [i, count), kQueries, ... 2, 1 at a time.
@@ -93,7 +96,9 @@ class AttentionWalk {
 
   template <int kQueries>
   void Weigh(int i) {
-    constexpr int kAtOnce = V::kChains / kQueries < kTiles ? V::kChains / kQueries : kTiles;
+    // A product of int8 has two accumulators.
+    constexpr int kFit = V::kChains / kQueries / (Elements::kBlocks ? 2 : 1);
+    constexpr int kAtOnce = kFit < kTiles ? kFit : kTiles;
     const Range seen = Union<kQueries>(i);
     if (seen.first >= seen.end) return;
     ScoreTiles<kQueries, kAtOnce>(i, FirstTile(seen), EndTile(seen));
@@ -114,32 +119,68 @@ class AttentionWalk {
 
   template <int kQueries, int kAtOnce>
   void ScoreTiles(int i, int t, int end) {
-    for (; t + kAtOnce <= end; t += kAtOnce) Score<kQueries, kAtOnce>(i, t);
+    for (; t + kAtOnce <= end; t += kAtOnce) {
+      Floats s[kQueries][kAtOnce];
+      for (int n = 0; n < kQueries; ++n) {
+        for (int u = 0; u < kAtOnce; ++u) s[n][u] = V::Zero();
+      }
+      if constexpr (Elements::kBlocks) {
+        MultiplyInt8(i, t, s);
+      } else {
+        Multiply(i, t, s);
+      }
+      for (int n = 0; n < kQueries; ++n) {
+        for (int u = 0; u < kAtOnce; ++u) V::Store(weights_[i + n] + (t + u) * kKeyTile, s[n][u]);
+      }
+    }
     if constexpr (kAtOnce > 1) ScoreTiles<kQueries, kAtOnce / 2>(i, t, end);
   }
 
-  // The products of kQueries queries with the keys of kAtOnce tiles.
+  // s += the products of kQueries queries with the keys of kAtOnce tiles.
   template <int kQueries, int kAtOnce>
-  void Score(int i, int t) {
+  void Multiply(int i, int t, Floats (&s)[kQueries][kAtOnce]) const {
     const float* q[kQueries];
     for (int n = 0; n < kQueries; ++n) q[n] = args_.queries[i + n].q;
     const std::byte* k[kAtOnce];
     for (int u = 0; u < kAtOnce; ++u) k[u] = keys_[t + u];
-    Floats s[kQueries][kAtOnce];
-    for (int n = 0; n < kQueries; ++n) {
-      for (int u = 0; u < kAtOnce; ++u) s[n][u] = V::Zero();
-    }
     const int64_t dim = args_.key_dim;
     for (int64_t d = 0; d < dim; ++d) {
       Floats key[kAtOnce];
-      for (int u = 0; u < kAtOnce; ++u) key[u] = Elements::Load(k[u] + d * kKeyTile * Elements::kBytes);
+      for (int u = 0; u < kAtOnce; ++u) key[u] = Elements::KeyLanes(k[u], d);
       for (int n = 0; n < kQueries; ++n) {
         const Floats qd = V::Set1(q[n][d]);
         for (int u = 0; u < kAtOnce; ++u) s[n][u] = V::Fma(qd, key[u], s[n][u]);
       }
     }
-    for (int n = 0; n < kQueries; ++n) {
-      for (int u = 0; u < kAtOnce; ++u) V::Store(weights_[i + n] + (t + u) * kKeyTile, s[n][u]);
+  }
+
+  template <int kQueries, int kAtOnce>
+  void MultiplyInt8(int i, int t, Floats (&s)[kQueries][kAtOnce]) const {
+    const AttentionQuery* queries = args_.queries + i;
+    for (int64_t b = 0; b < args_.key_dim / Elements::kBlock; ++b) {
+      typename V::Sums dot[kQueries][kAtOnce];
+      for (int n = 0; n < kQueries; ++n) {
+        const int32_t* sum16 = queries[n].int8.sum16 + 2 * b;
+        for (int u = 0; u < kAtOnce; ++u) dot[n][u] = V::DotStart(sum16[0] + sum16[1]);
+      }
+      for (int word = 0; word < Elements::kBlock / 4; ++word) {
+        typename V::Unit key[kAtOnce];
+        for (int u = 0; u < kAtOnce; ++u) {
+          key[u] = V::LoadUnit(keys_[t + u] + b * Elements::kBlockBytes + Elements::kScales + word * 4 * kKeyTile);
+        }
+        for (int n = 0; n < kQueries; ++n) {
+          int32_t four;
+          __builtin_memcpy(&four, queries[n].int8.q + b * Elements::kBlock + 4 * word, sizeof(four));
+          for (int u = 0; u < kAtOnce; ++u) dot[n][u] = V::Dot(dot[n][u], key[u], four);
+        }
+      }
+      for (int u = 0; u < kAtOnce; ++u) {
+        const Floats scales = V::LoadF16(keys_[t + u] + b * Elements::kBlockBytes);
+        for (int n = 0; n < kQueries; ++n) {
+          const Floats scale = V::Mul(scales, V::Set1(queries[n].int8.scale[b]));
+          s[n][u] = V::Fma(scale, V::DotEnd(dot[n][u]), s[n][u]);
+        }
+      }
     }
   }
 
@@ -182,18 +223,24 @@ class AttentionWalk {
     for (; d < args_.value_dim; ++d) out[d] *= factor;
   }
 
-  // Adds the block's values to the results. Those that do not lie in the pages as whole vectors side by side are
-  // gathered some elements at a time, once for all queries.
+  // Adds the block's values to the results. Those that do not lie in the pages as whole vectors of floats are gathered
+  // some elements at a time, once for all queries.
   void AddBlock() {
     int d = 0;
-    if (args_.values != nullptr) {
-      d = args_.value_dim / 16 * 16;
-      AddFrom<Elements, V::kQueries>(values_, 0, d, 0);
+    if constexpr (!Elements::kBlocks) {
+      if (args_.values != nullptr) {
+        Rows rows = {.stride = int64_t{args_.value_dim} * Elements::kBytes};
+        for (int t = FirstTile(all_); t < EndTile(all_); ++t) rows.tile[t] = values_[t];
+        d = args_.value_dim / 16 * 16;
+        AddFrom<Elements, V::kQueries>(rows, 0, d, 0);
+      }
     }
     for (; d < args_.value_dim; d += kGathered) {
       const int width = args_.value_dim - d < kGathered ? args_.value_dim - d : kGathered;
       if (args_.values == nullptr) {
         GatherFromKeys(d, width);
+      } else if constexpr (Elements::kBlocks) {
+        GatherBlock(d);
       } else {
         GatherTail(d, width);
       }
@@ -202,9 +249,8 @@ class AttentionWalk {
   }
 
   void AddGathered(int d, int width) {
-    Rows rows;
+    Rows rows = {.stride = sizeof(gathered_[0])};
     for (int t = 0; t < kTiles; ++t) rows.tile[t] = reinterpret_cast<const std::byte*>(gathered_[t * kKeyTile]);
-    rows.stride = sizeof(gathered_[0]);
     const int whole = width / 16 * 16;
     AddFrom<F32Elements<V>, V::kQueries>(rows, d, whole, 0);
     if (whole == width) return;
@@ -225,11 +271,26 @@ class AttentionWalk {
       for (int begin = 0; begin < width; begin += 16) {
         Floats lanes[16];
         for (int e = 0; e < 16; ++e) {
-          const int64_t at = d + begin + e;
-          lanes[e] = begin + e < width ? Elements::Load(keys_[t] + at * kKeyTile * Elements::kBytes) : V::Zero();
+          lanes[e] = begin + e < width ? Elements::KeyLanes(keys_[t], d + begin + e) : V::Zero();
         }
         V::Transpose(lanes);
         for (int j = 0; j < kKeyTile; ++j) V::Store(gathered_[t * kKeyTile + j] + begin, lanes[j]);
+      }
+    }
+  }
+
+  // A block of 32 elements.
+  void GatherBlock(int d) {
+    static_assert(kGathered == 32);
+    for (int t = FirstTile(all_); t < EndTile(all_); ++t) {
+      const std::byte* block = values_[t] + d / kGathered * Elements::kBlockBytes;
+      float scales[kKeyTile];
+      V::Store(scales, V::LoadF16(block));
+      for (int j = 0; j < kKeyTile; ++j) {
+        const std::byte* row = block + Elements::kScales + j * kGathered;
+        for (int begin = 0; begin < kGathered; begin += 16) {
+          V::Store(gathered_[t * kKeyTile + j] + begin, V::Mul(V::Set1(scales[j]), V::LoadInt8(row + begin)));
+        }
       }
     }
   }
@@ -238,8 +299,8 @@ class AttentionWalk {
   void GatherTail(int d, int width) {
     for (int j = all_.first; j < all_.end; ++j) {
       std::byte row[16 * Elements::kBytes] = {};
-      const std::byte* from = values_.tile[j / kKeyTile] + j % kKeyTile * values_.stride + d * Elements::kBytes;
-      __builtin_memcpy(row, from, width * Elements::kBytes);
+      const int64_t element = int64_t{j % kKeyTile} * args_.value_dim + d;
+      __builtin_memcpy(row, values_[j / kKeyTile] + element * Elements::kBytes, width * Elements::kBytes);
       V::Store(gathered_[j], Elements::Load(row));
     }
   }
@@ -322,8 +383,8 @@ class AttentionWalk {
   const AttentionArgs& args_;
   Range all_;                         // seen by some query
   Range seen_[kMaxAttentionQueries];  // by each
-  const std::byte* keys_[kTiles];     // [key_dim, 16]
-  Rows values_;                       // in the pages
+  const std::byte* keys_[kTiles];
+  const std::byte* values_[kTiles];
   float max_[kMaxAttentionQueries];
   alignas(64) float sums_[kMaxAttentionQueries][kKeyTile];
   alignas(64) float weights_[kMaxAttentionQueries][kKeyBlock];  // first the scores
@@ -332,10 +393,15 @@ class AttentionWalk {
 
 template <typename V>
 inline void AttentionOf(const AttentionArgs& args) {
-  if (args.type == KvType::kF16) {
-    AttentionWalk<V, F16Elements<V>>(args).Run();
-  } else {
-    AttentionWalk<V, F32Elements<V>>(args).Run();
+  switch (args.type) {
+    case KvType::kF32:
+      return AttentionWalk<V, F32Elements<V>>(args).Run();
+    case KvType::kF16:
+      return AttentionWalk<V, F16Elements<V>>(args).Run();
+    case KvType::kBF16:
+      return AttentionWalk<V, BF16Elements<V>>(args).Run();
+    case KvType::kQ8_0:
+      return AttentionWalk<V, Q8Elements<V>>(args).Run();
   }
 }
 

@@ -1,9 +1,9 @@
 // Speed of a whole model in one stage: loading, prefill, decode, decode of several sequences, decode after a long
 // context. Prints one line of JSON; run.py puts it beside llama.cpp.
 //
-//   engine_speed MODEL.gguf [--threads N] [--isa NAME] [--prefill 512] [--decode 32] [--batch N]... [--context N]...
+//   engine_speed MODEL.gguf [--threads N] [--isa NAME] [--kv NAME] [--prefill 512] [--decode 32] [--batch N]... [--context N]...
 //
-// Keys and values are F16. Every figure is the median of --rounds rounds.
+// Keys and values are F16 unless --kv says otherwise. Every figure is the median of --rounds rounds.
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -20,6 +20,7 @@
 
 #include "absl/strings/numbers.h"
 #include "engine/base/status_macros.h"
+#include "engine/cache/kv_format.h"
 #include "engine/cpu/thread_pool.h"
 #include "engine/stage.h"
 
@@ -32,6 +33,7 @@ struct Options {
   std::string model;
   int threads = 1, prefill = 512, decode = 32, rounds = 3;
   Isa isa = DetectIsa();
+  KvType kv_type = KvType::kF16;
   std::vector<int> batches, contexts;
 };
 
@@ -131,7 +133,7 @@ absl::Status Measure(const Options& options) {
   TANDEM_ASSIGN_OR_RETURN(const ModelSpec spec, ReadModelSpec(*file));
   FileTensorSource source(*file);
   const StageOptions stage = {.end_layer = spec.num_layers,
-                              .kv_type = KvType::kF16,
+                              .kv_type = options.kv_type,
                               .page_tokens = kPageTokens,
                               .num_pages = PagesWanted(options),
                               .max_step_tokens = std::max(options.prefill, 64),
@@ -168,7 +170,7 @@ absl::Status Measure(const Options& options) {
 
 [[noreturn]] void Usage(const std::string& what) {
   std::fprintf(stderr,
-               "engine_speed: %s\nengine_speed MODEL.gguf [--threads N] [--isa NAME] [--prefill N] [--decode N] "
+               "engine_speed: %s\nengine_speed MODEL.gguf [--threads N] [--isa NAME] [--kv NAME] [--prefill N] [--decode N] "
                "[--rounds N] [--batch N]... [--context N]...\n",
                what.c_str());
   std::exit(2);
@@ -188,6 +190,12 @@ Options ReadArguments(int argc, char** argv) {
       const absl::StatusOr<Isa> isa = ParseIsa(value);
       if (!isa.ok()) Usage(isa.status().ToString());
       options.isa = *isa;
+      continue;
+    }
+    if (name == "--kv") {
+      const absl::StatusOr<KvType> type = ParseKvType(value);
+      if (!type.ok()) Usage(type.status().ToString());
+      options.kv_type = *type;
       continue;
     }
     int number = 0;

@@ -13,6 +13,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "engine/cache/kv_format.h"
 #include "engine/cpu/kernel_table.h"
 #include "engine/cpu/packed_matrix.h"
 
@@ -71,31 +72,42 @@ void MatMul(benchmark::State& state, TensorType type, Isa isa, int tokens, int64
   state.counters["GOPS"] = Counter(runs * 2e-9 * static_cast<double>(rows * kCols * tokens), Counter::kIsRate);
 }
 
-// Queries of 128 elements over 4096 keys in F16 pages of 32, or of 576 over keys that hold the values; GB/s counts keys
-// and values once.
-void Attention(benchmark::State& state, Isa isa, int queries, bool compressed) {
+// Queries of 128 elements over 4096 keys in pages of 32, or of 576 over keys that hold the values; GB/s counts keys and
+// values once.
+void Attention(benchmark::State& state, Isa isa, KvType type, int queries, bool compressed) {
   constexpr int kKeys = 4096;
   constexpr int kPage = 32;
   const int key_dim = compressed ? 576 : 128, value_dim = compressed ? 512 : 128;
-  const size_t page_elements = static_cast<size_t>(kPage) * (compressed ? key_dim : key_dim + value_dim);
-  const std::vector<uint16_t> memory(page_elements * kKeys / kPage, 0x3000);
+  const uint64_t key_bytes = KvBytes(type, key_dim) * kPage;
+  const uint64_t page_bytes = key_bytes + (compressed ? 0 : KvBytes(type, value_dim) * kPage);
+  const std::vector<uint16_t> memory(page_bytes * kKeys / kPage / sizeof(uint16_t), 0x3000);
   std::vector<uint32_t> pages;
   for (uint32_t p = 0; p < kKeys / kPage; ++p) pages.push_back(p);
   const std::vector<float> q(queries * key_dim, 0.1f);
+  std::vector<int8_t> int8(q.size());
+  std::vector<float> scale(q.size() / 32);
+  std::vector<int32_t> sum16(q.size() / 16);
+  KernelsFor(isa).quantize_block32(q.data(), q.size(), int8.data(), scale.data(), sum16.data());
   std::vector<float> out(queries * value_dim);
   std::vector<AttentionQuery> heads;
   for (int i = 0; i < queries; ++i) {
-    heads.push_back({q.data() + i * key_dim, out.data() + i * value_dim, nullptr, 0, kKeys});
+    const int64_t at = int64_t{i} * key_dim;
+    heads.push_back({.q = q.data() + at,
+                     .int8 = {.q = int8.data() + at, .scale = scale.data() + at / 32, .sum16 = sum16.data() + at / 16},
+                     .out = out.data() + int64_t{i} * value_dim,
+                     .sink = nullptr,
+                     .first_key = 0,
+                     .num_keys = kKeys});
   }
   const std::byte* keys = reinterpret_cast<const std::byte*>(memory.data());
   const AttentionArgs args = {.queries = heads.data(),
                               .count = queries,
                               .keys = keys,
-                              .values = compressed ? nullptr : keys + kPage * key_dim * sizeof(uint16_t),
-                              .page_bytes = page_elements * sizeof(uint16_t),
+                              .values = compressed ? nullptr : keys + key_bytes,
+                              .page_bytes = page_bytes,
                               .pages = pages.data(),
                               .page_tokens = kPage,
-                              .type = KvType::kF16,
+                              .type = type,
                               .key_dim = key_dim,
                               .value_dim = value_dim,
                               .scale = 0.09f,
@@ -166,10 +178,14 @@ void RegisterAll() {
       benchmark::RegisterBenchmark((name + "/64").c_str(), MatMul, type, isa, 64, isa == Isa::kScalar ? 16 : 512)
           ->Unit(benchmark::kMillisecond);
     }
-    for (const int queries : {1, 4, 32}) {
-      for (const bool compressed : {false, true}) {
-        const std::string name = absl::StrCat(compressed ? "attention_compressed" : "attention", suffix, "/", queries);
-        benchmark::RegisterBenchmark(name.c_str(), Attention, isa, queries, compressed)->Unit(benchmark::kMicrosecond);
+    for (const KvFormat& kv : AllKvFormats()) {
+      for (const int queries : {1, 4, 32}) {
+        for (const bool compressed : {false, true}) {
+          const std::string kind = compressed ? "attention_compressed_" : "attention_";
+          const std::string name = absl::StrCat(kind, kv.name, suffix, "/", queries);
+          benchmark::RegisterBenchmark(name.c_str(), Attention, isa, kv.type, queries, compressed)
+              ->Unit(benchmark::kMicrosecond);
+        }
       }
     }
     for (int op = 0; op < 7; ++op) benchmark::RegisterBenchmark((kOps[op] + suffix).c_str(), VectorOp, isa, op);

@@ -2,9 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "engine/quant/block_format.h"
 
 namespace tandem::engine {
@@ -83,6 +87,83 @@ TEST(KvPagesTest, F16RoundsToNearestEven) {
   EXPECT_EQ(HalfToFloat(halves[1]), 2052.0f);
   EXPECT_EQ(HalfToFloat(halves[2]), 2050.0f);
   EXPECT_EQ(HalfToFloat(halves[3]), -2048.0f);
+}
+
+TEST(KvPagesTest, BF16RoundsToNearestEven) {
+  KvShape shape = kShape;
+  shape.type = KvType::kBF16;
+  const auto pages = MakePages(shape);
+  // Between 256 and 512 neighbours are 2 apart.
+  const float keys[8] = {257.0f, 259.0f, 257.5f, -257.0f, 0, 0, 0, 0};
+  pages->Write(1, 0, 3, keys, keys);
+  const float want[4] = {256.0f, 260.0f, 258.0f, -256.0f};
+  for (int d = 0; d < 4; ++d) {
+    for (const auto at : {Key, Value}) {
+      uint16_t stored;
+      std::memcpy(&stored, at(*pages, 1, 0, 0, 3, d, 2), 2);
+      EXPECT_EQ(std::bit_cast<float>(uint32_t{stored} << 16), want[d]);
+    }
+  }
+}
+
+TEST(KvPagesTest, Q8_0KeepsScalesAndBytesOfSixteenTokensTogether) {
+  KvShape shape = kShape;
+  shape.type = KvType::kQ8_0;
+  shape.page_tokens = 32;
+  shape.key_dim = 64;
+  shape.value_dim = 32;
+  const auto pages = MakePages(shape);
+  EXPECT_EQ(pages->bytes(), 3u * 2 * 2 * 32 * (64 + 32) / 32 * 34);
+  constexpr int kSlot = 21;
+  std::vector<float> keys(128), values(64);
+  for (int d = 0; d < 128; ++d) keys[d] = static_cast<float>(d % 32 - 16) * (d < 32 ? 1.0f : 0.5f);
+  for (int d = 0; d < 64; ++d) values[d] = static_cast<float>(d % 32 * 4);
+  pages->Write(2, 1, kSlot, keys.data(), values.data());
+  const auto scale = [](const std::byte* block) {
+    uint16_t half;
+    std::memcpy(&half, block + kSlot % 16 * 2, 2);
+    return HalfToFloat(half);
+  };
+  for (int head = 0; head < 2; ++head) {
+    for (int d = 0; d < 64; ++d) {
+      const std::byte* block = pages->keys(1, head) + 2 * pages->page_bytes() + (kSlot / 16 * 2 + d / 32) * 544;
+      const float step = head == 0 && d < 32 ? 1.0f : 0.5f;
+      EXPECT_EQ(scale(block), HalfToFloat(FloatToHalf(16 * step / 127)));
+      const int q = static_cast<int8_t>(block[32 + d % 32 / 4 * 64 + kSlot % 16 * 4 + d % 4]);
+      EXPECT_EQ(q, std::nearbyint(127.0 / 16 * (d % 32 - 16))) << d;
+    }
+    for (int d = 0; d < 32; ++d) {
+      const std::byte* block = pages->values(1, head) + 2 * pages->page_bytes() + kSlot / 16 * 544;
+      EXPECT_EQ(scale(block), HalfToFloat(FloatToHalf(124.0f / 127)));
+      EXPECT_EQ(static_cast<int8_t>(block[32 + kSlot % 16 * 32 + d]), std::nearbyint(127.0 / 124 * 4 * d)) << d;
+    }
+  }
+}
+
+TEST(KvPagesTest, Q8_0RefusesRowsThatAreNotOfWholeBlocks) {
+  for (const auto& [key_dim, value_dim] : {std::pair(48, 64), std::pair(64, 80)}) {
+    KvShape shape = kShape;
+    shape.type = KvType::kQ8_0;
+    shape.key_dim = key_dim;
+    shape.value_dim = value_dim;
+    const absl::Status status = KvPages::Create(shape, KernelsFor(Isa::kScalar)).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(status.message().find(absl::StrFormat("q8_0 takes keys and values in blocks of 32 elements, and the "
+                                                    "model's have %d and %d",
+                                                    key_dim, value_dim)),
+              absl::string_view::npos)
+        << status;
+  }
+}
+
+TEST(KvFormatTest, NamesAreParsedAndOthersRefused) {
+  for (const KvFormat& format : AllKvFormats()) {
+    EXPECT_EQ(*ParseKvType(format.name), format.type);
+    EXPECT_EQ(&FindKvFormat(format.type), &format);
+  }
+  EXPECT_EQ(ParseKvType("q4_0").status().message(), "KV type \"q4_0\", expected one of f32, f16, bf16, q8_0");
+  EXPECT_EQ(KvBytes(KvType::kQ8_0, 64), 68u);
+  EXPECT_EQ(KvBytes(KvType::kBF16, 64), 128u);
 }
 
 TEST(KvPagesTest, BytesAreThoseOfTheWholePool) {

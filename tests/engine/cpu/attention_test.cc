@@ -1,6 +1,7 @@
 // Attention over paged keys: scalar against double arithmetic, every kernel set against scalar bit by bit.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <limits>
 
 #include "tests/engine/cpu/kernel_test_support.h"
@@ -21,17 +22,19 @@ struct Range {
   int first, end;
 };
 
-// Some queries, and the keys and values of one sequence: [keys, dim], rounded to half where the pages hold F16.
+constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0};
+
+// Some queries, and the keys and values of one sequence, [keys, dim], as the pages hold them.
 class AttentionInput {
  public:
   AttentionInput(Rng& rng, int dim, std::vector<Range> seen, KvType type, int magnitude)
       : dim_(dim), value_dim_(dim), type_(type), seen_(std::move(seen)) {
     for (const Range& range : seen_) num_keys_ = std::max(num_keys_, range.end);
     q_ = RandomFloats(rng, seen_.size() * dim, -4, magnitude);
-    for (std::vector<float>* values : {&k_, &v_}) {
-      *values = RandomFloats(rng, static_cast<size_t>(num_keys_) * dim, -6, 2);
-      if (type == KvType::kF32) continue;
-      for (float& value : *values) value = HalfToFloat(FloatToHalf(value));
+    if (type == KvType::kQ8_0) QuantizeQueries();
+    for (Rows* rows : {&k_, &v_}) {
+      rows->values = RandomFloats(rng, static_cast<size_t>(num_keys_) * dim, -6, 2);
+      Round(rows);
     }
   }
 
@@ -43,9 +46,16 @@ class AttentionInput {
   AttentionInput WithKeysAsValues(int value_dim) const {
     AttentionInput result = *this;
     result.value_dim_ = value_dim;
-    result.v_.clear();
+    result.v_ = {};
+    const int blocks = dim_ / 32, value_blocks = value_dim / 32;
     for (int j = 0; j < num_keys_; ++j) {
-      result.v_.insert(result.v_.end(), &k_[j * dim_], &k_[j * dim_ + value_dim]);
+      const auto take = [j](auto& to, const auto& from, int row, int count) {
+        to.insert(to.end(), from.begin() + j * row, from.begin() + j * row + count);
+      };
+      take(result.v_.values, k_.values, dim_, value_dim);
+      if (type_ != KvType::kQ8_0) continue;
+      take(result.v_.q, k_.q, dim_, value_dim);
+      take(result.v_.scales, k_.scales, blocks, value_blocks);
     }
     return result;
   }
@@ -59,27 +69,26 @@ class AttentionInput {
   }
   // Of queries [first, end).
   std::vector<float> RunSome(Isa isa, int page_tokens, const Extras& extras, int first, int end) const {
-    const uint64_t key_bytes = Element() * static_cast<uint64_t>(page_tokens) * dim_;
-    const uint64_t value_bytes = values_in_keys_ ? 0 : Element() * static_cast<uint64_t>(page_tokens) * value_dim_;
+    const uint64_t key_bytes = RowBytes(dim_) * page_tokens;
+    const uint64_t value_bytes = values_in_keys_ ? 0 : RowBytes(value_dim_) * page_tokens;
     // A page nobody may touch, the sequence's pages in descending order.
     const uint32_t count = static_cast<uint32_t>((num_keys_ + page_tokens - 1) / page_tokens);
     std::vector<std::byte> memory((count + 1) * (key_bytes + value_bytes), std::byte{0xff});
     std::vector<uint32_t> pages(count);
     for (uint32_t p = 0; p < count; ++p) pages[p] = count - p;
     for (int j = 0; j < num_keys_; ++j) {
-      const uint64_t page = pages[j / page_tokens] * (key_bytes + value_bytes);
+      std::byte* page = memory.data() + pages[j / page_tokens] * (key_bytes + value_bytes);
       const int slot = j % page_tokens;
-      for (int d = 0; d < dim_; ++d) {
-        Put(k_[j * dim_ + d], memory.data() + page, slot / 16 * 16 * dim_ + d * 16 + slot % 16);
-      }
-      for (int d = 0; d < value_dim_ && !values_in_keys_; ++d) {
-        Put(v_[j * value_dim_ + d], memory.data() + page + key_bytes, slot * value_dim_ + d);
-      }
+      for (int d = 0; d < dim_; ++d) PutKey(j, d, slot, page);
+      for (int d = 0; d < value_dim_ && !values_in_keys_; ++d) PutValue(j, d, slot, page + key_bytes);
     }
     std::vector<float> out((end - first) * value_dim_ + 4, 777.0f);
     std::vector<AttentionQuery> queries;
     for (int i = first; i < end; ++i) {
       queries.push_back({.q = q_.data() + i * dim_,
+                         .int8 = {.q = q8_.data() + i * dim_,
+                                  .scale = scales_.data() + i * (dim_ / 32),
+                                  .sum16 = sum16_.data() + i * (dim_ / 16)},
                          .out = out.data() + (i - first) * value_dim_,
                          .sink = extras.sink ? &kSink : nullptr,
                          .first_key = seen_[i].first,
@@ -110,7 +119,7 @@ class AttentionInput {
       std::vector<double> scores(num_keys_, 0.0);
       double max = extras.sink ? kSink : -std::numeric_limits<double>::infinity();
       for (int j = first; j < end; ++j) {
-        for (int d = 0; d < dim_; ++d) scores[j] += double{kScale} * q_[i * dim_ + d] * k_[j * dim_ + d];
+        for (int d = 0; d < dim_; ++d) scores[j] += double{kScale} * q_[i * dim_ + d] * k_.values[j * dim_ + d];
         if (extras.cap > 0) scores[j] = extras.cap * std::tanh(scores[j] / extras.cap);
         max = std::max(max, scores[j]);
       }
@@ -119,7 +128,7 @@ class AttentionInput {
       for (int j = first; j < end; ++j) {
         const double p = std::exp(scores[j] - max);
         sum += p;
-        for (int d = 0; d < value_dim_; ++d) to[d] += p * v_[j * value_dim_ + d];
+        for (int d = 0; d < value_dim_; ++d) to[d] += p * v_.values[j * value_dim_ + d];
       }
       for (int d = 0; d < value_dim_; ++d) to[d] /= sum;
     }
@@ -129,18 +138,75 @@ class AttentionInput {
  private:
   static constexpr float kSink = 0.75f, kScale = 0.25f;
 
-  uint64_t Element() const { return type_ == KvType::kF32 ? 4 : 2; }
+  // Rows as numbers, and as the blocks of Q8_0.
+  struct Rows {
+    std::vector<float> values;     // what the pages hold
+    std::vector<int8_t> q;         // [rows, dim]
+    std::vector<uint16_t> scales;  // [rows, dim / 32]
+  };
+
+  // Each query becomes what its int8 form stands for.
+  void QuantizeQueries() {
+    q8_.resize(q_.size());
+    scales_.resize(q_.size() / 32);
+    sum16_.resize(q_.size() / 16);
+    KernelsFor(Isa::kScalar).quantize_block32(q_.data(), q_.size(), q8_.data(), scales_.data(), sum16_.data());
+    for (size_t i = 0; i < q_.size(); ++i) q_[i] = scales_[i / 32] * static_cast<float>(q8_[i]);
+  }
+
+  void Round(Rows* rows) const {
+    if (type_ == KvType::kQ8_0) {
+      std::vector<float> scales(rows->values.size() / 32);
+      std::vector<int32_t> sums(rows->values.size() / 16);
+      rows->q.resize(rows->values.size());
+      KernelsFor(Isa::kScalar)
+          .quantize_block32(rows->values.data(), rows->values.size(), rows->q.data(), scales.data(), sums.data());
+      for (const float scale : scales) rows->scales.push_back(FloatToHalf(scale));
+    }
+    for (size_t i = 0; i < rows->values.size(); ++i) {
+      float& value = rows->values[i];
+      if (type_ == KvType::kF16) value = HalfToFloat(FloatToHalf(value));
+      if (type_ == KvType::kBF16) value = std::bit_cast<float>(std::bit_cast<uint32_t>(value) & 0xffff0000u);
+      if (type_ == KvType::kQ8_0) value = HalfToFloat(rows->scales[i / 32]) * static_cast<float>(rows->q[i]);
+    }
+  }
+
+  uint64_t RowBytes(int dim) const {
+    if (type_ == KvType::kQ8_0) return dim / 32 * 34;
+    return dim * (type_ == KvType::kF32 ? 4 : 2);
+  }
+  void PutKey(int j, int d, int slot, std::byte* page) const {
+    if (type_ == KvType::kQ8_0) return PutBlock(k_, j, d, slot, dim_, d % 32 / 4 * 64 + slot % 16 * 4 + d % 4, page);
+    Put(k_.values[j * dim_ + d], page, slot / 16 * 16 * dim_ + d * 16 + slot % 16);
+  }
+  void PutValue(int j, int d, int slot, std::byte* page) const {
+    if (type_ == KvType::kQ8_0) return PutBlock(v_, j, d, slot, value_dim_, slot % 16 * 32 + d % 32, page);
+    Put(v_.values[j * value_dim_ + d], page, slot * value_dim_ + d);
+  }
+  static void PutBlock(const Rows& rows, int j, int d, int slot, int dim, int at, std::byte* page) {
+    std::byte* block = page + (slot / 16 * (dim / 32) + d / 32) * 544;
+    std::memcpy(block + slot % 16 * 2, &rows.scales[(j * dim + d) / 32], 2);
+    block[32 + at] = static_cast<std::byte>(rows.q[j * dim + d]);
+  }
   void Put(float value, std::byte* page, int64_t element) const {
-    const uint16_t half = FloatToHalf(value);
-    std::memcpy(page + element * Element(), type_ == KvType::kF32 ? static_cast<const void*>(&value) : &half,
-                Element());
+    const uint16_t half =
+        type_ == KvType::kF16 ? FloatToHalf(value) : static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16);
+    if (type_ == KvType::kF32) {
+      std::memcpy(page + element * 4, &value, 4);
+    } else {
+      std::memcpy(page + element * 2, &half, 2);
+    }
   }
 
   int dim_, value_dim_, num_keys_ = 0;
   KvType type_;
   bool values_in_keys_ = false;
   std::vector<Range> seen_;
-  std::vector<float> q_, k_, v_;
+  std::vector<float> q_;
+  std::vector<int8_t> q8_;
+  std::vector<float> scales_;
+  std::vector<int32_t> sum16_;
+  Rows k_, v_;
 };
 
 // The heads of a group, for each of `tokens` consecutive tokens of which the first sees the keys up to `position`.
@@ -153,11 +219,21 @@ std::vector<Range> Chunk(int heads, int tokens, int position, int window) {
   return seen;
 }
 
-class AttentionTest : public ::testing::TestWithParam<KvType> {};
+class AttentionTest : public ::testing::TestWithParam<KvType> {
+ protected:
+  // The lengths that the type takes.
+  static std::vector<int> Dims(std::initializer_list<int> dims) {
+    std::vector<int> result;
+    for (const int dim : dims) {
+      if (GetParam() != KvType::kQ8_0 || dim % 32 == 0) result.push_back(dim);
+    }
+    return result;
+  }
+};
 
 TEST_P(AttentionTest, ScalarMatchesDoubleArithmetic) {
   Rng rng(11);
-  for (const int dim : {4, 8, 20, 64, 128}) {
+  for (const int dim : Dims({4, 8, 20, 64, 128})) {
     for (const int num_keys : {1, 2, 16, 17, 40, 100}) {
       const AttentionInput input(rng, dim, num_keys, GetParam(), 2);
       const std::vector<float> out = input.Run(Isa::kScalar, 32);
@@ -167,7 +243,7 @@ TEST_P(AttentionTest, ScalarMatchesDoubleArithmetic) {
         // weight; the values are below 4.
         ASSERT_NEAR(out[d], want[d], 4e-4) << dim << " " << num_keys;
       }
-      EXPECT_GE(DistinctValues(out), static_cast<size_t>(dim - 1));
+      EXPECT_GE(DistinctValues(out), static_cast<size_t>(dim / 2));
     }
   }
 }
@@ -186,7 +262,7 @@ TEST_P(AttentionTest, EveryIsaEqualsScalar) {
   const std::vector<Isa> isas = VectorIsas();
   if (isas.empty()) GTEST_SKIP() << "this machine has no other kernel set";
   Rng rng(13);
-  for (const int dim : {4, 8, 12, 16, 20, 28, 32, 60, 64, 72, 80, 96, 100, 112, 128, 192, 256}) {
+  for (const int dim : Dims({4, 8, 12, 16, 20, 28, 32, 60, 64, 72, 80, 96, 100, 112, 128, 192, 256})) {
     for (int num_keys = 1; num_keys <= 140; num_keys += num_keys < 20 || num_keys % 64 > 60 ? 1 : 3) {
       const AttentionInput input(rng, dim, num_keys, GetParam(), num_keys % 5);
       const int page_tokens = num_keys % 2 == 0 ? 16 : 32;
@@ -220,7 +296,7 @@ TEST_P(AttentionTest, WindowCapAndSinkMatchDoubleArithmetic) {
 
 TEST_P(AttentionTest, WindowCapAndSinkOfEveryIsaEqualScalar) {
   Rng rng(16);
-  for (const int dim : {20, 64, 192}) {
+  for (const int dim : Dims({20, 64, 192})) {
     for (const Extras& extras : kExtras) {
       for (const int first : kFirstKeys) {
         for (const int num_keys : {36, 37, 48, 49, 100}) {
@@ -243,7 +319,8 @@ TEST_P(AttentionTest, QueriesOfACallDoNotMeet) {
     for (const int window : {0, 20, 70}) {
       for (const int position : {0, 13, 60, 200}) {
         const int tokens = kMaxAttentionQueries / heads;
-        const AttentionInput input(rng, 80, Chunk(heads, tokens, position, window), GetParam(), 2);
+        const AttentionInput input(rng, GetParam() == KvType::kQ8_0 ? 96 : 80, Chunk(heads, tokens, position, window),
+                                   GetParam(), 2);
         const int count = heads * tokens;
         std::vector<float> want;
         for (int i = 0; i < count; ++i) {
@@ -268,7 +345,7 @@ TEST_P(AttentionTest, AnyNumberOfQueriesWithAnyRangesEqualsScalar) {
       const int first = static_cast<int>(rng() % 150);
       seen.push_back({first, first + 1 + static_cast<int>(rng() % 150)});
     }
-    const AttentionInput input(rng, 36, seen, GetParam(), 2);
+    const AttentionInput input(rng, GetParam() == KvType::kQ8_0 ? 32 : 36, seen, GetParam(), 2);
     const Extras extras = {.cap = count % 2 == 0 ? 3.0f : 0.0f, .sink = count % 3 == 0};
     const std::vector<float> want = input.Run(Isa::kScalar, 48, extras);
     for (const Isa isa : VectorIsas()) {
@@ -279,9 +356,9 @@ TEST_P(AttentionTest, AnyNumberOfQueriesWithAnyRangesEqualsScalar) {
 
 TEST_P(AttentionTest, ValuesMayBeTheBeginningOfTheKeys) {
   Rng rng(17);
-  for (const int value_dim : {4, 20, 48, 128, 144}) {
+  for (const int value_dim : Dims({4, 20, 48, 128, 144, 160})) {
     const std::vector<Range> seen = Chunk(5, 3, 130, 100);
-    AttentionInput input = AttentionInput(rng, 144, seen, GetParam(), 1).WithKeysAsValues(value_dim);
+    AttentionInput input = AttentionInput(rng, 160, seen, GetParam(), 1).WithKeysAsValues(value_dim);
     const std::vector<float> want = input.Run(Isa::kScalar, 16);
     input.DropValues();
     for (const Isa isa : SupportedIsas()) {
@@ -302,8 +379,9 @@ TEST_P(AttentionTest, ResultIsIndependentOfPageSize) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Pages, AttentionTest, ::testing::Values(KvType::kF32, KvType::kF16),
-                         [](const auto& info) { return info.param == KvType::kF16 ? "F16" : "F32"; });
+constexpr const char* kTypeNames[] = {"F32", "F16", "BF16", "Q8_0"};
+INSTANTIATE_TEST_SUITE_P(Pages, AttentionTest, ::testing::ValuesIn(kTypes),
+                         [](const auto& info) { return kTypeNames[static_cast<int>(info.param)]; });
 
 }  // namespace
 }  // namespace tandem::engine

@@ -22,7 +22,8 @@ using testing::StageRunnerOptions;
 using testing::TinyFile;
 using testing::TinyModelShape;
 
-constexpr int kTokens = 39;  // three pages of 16, the last one not full
+constexpr KvType kKvTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0};
+constexpr int kTokens = 71;  // five pages of 16, the last one not full; two blocks of keys
 
 std::vector<int32_t> SomeTokens(int count, int32_t vocab, int32_t start) {
   std::vector<int32_t> tokens(count);
@@ -31,7 +32,7 @@ std::vector<int32_t> SomeTokens(int count, int32_t vocab, int32_t start) {
 }
 
 TinyModelShape ShapeFor(TensorType type) {
-  TinyModelShape shape{.layers = 5, .type = type, .seed = 7};
+  TinyModelShape shape{.layers = 5, .head_dim = 32, .type = type, .seed = 7};
   if (type == TensorType::kQ4_K || type == TensorType::kQ6_K) {
     shape.hidden = 256;
     shape.ffn = 256;
@@ -52,7 +53,9 @@ std::unique_ptr<StageRunner> MakeRunner(const GgufFile& file, const StageRunnerO
 }
 
 std::vector<float> LogitsWith(const GgufFile& file, const StageRunnerOptions& options, int chunk = kTokens) {
-  const auto runner = MakeRunner(file, options);
+  StageRunnerOptions whole = options;
+  whole.max_step_tokens = kTokens;
+  const auto runner = MakeRunner(file, whole);
   if (runner == nullptr) return {};
   const auto logits = runner->Logits(SomeTokens(kTokens, runner->spec().vocab, 3), chunk);
   EXPECT_TRUE(logits.ok()) << logits.status();
@@ -92,7 +95,7 @@ TEST_P(DeterminismTest, AnySplitGivesTheSameLogits) {
 }
 
 TEST_P(DeterminismTest, EveryInstructionSetGivesTheSameLogits) {
-  for (KvType kv_type : {KvType::kF32, KvType::kF16}) {
+  for (const KvType kv_type : kKvTypes) {
     const std::vector<float> expected = Expected(kv_type);
     for (const Isa isa : SupportedIsas()) {
       ExpectSame(LogitsWith(file(), {.kv_type = kv_type, .isa = isa}), expected, std::string(IsaName(isa)));
@@ -111,7 +114,7 @@ TEST_P(DeterminismTest, AnyNumberOfThreadsGivesTheSameLogits) {
 }
 
 TEST_P(DeterminismTest, AnyChunkGivesTheSameLogits) {
-  for (KvType kv_type : {KvType::kF32, KvType::kF16}) {
+  for (const KvType kv_type : kKvTypes) {
     const std::vector<float> expected = Expected(kv_type);
     for (int chunk : {1, 3, 16}) {
       ExpectSame(LogitsWith(file(), {.kv_type = kv_type}, chunk), expected, absl::StrCat("chunks of ", chunk));
@@ -120,7 +123,9 @@ TEST_P(DeterminismTest, AnyChunkGivesTheSameLogits) {
 }
 
 TEST_P(DeterminismTest, AnyPageSizeGivesTheSameLogits) {
-  ExpectSame(LogitsWith(file(), {.page_tokens = 48}), Expected(), "pages of 48");
+  for (const KvType kv_type : kKvTypes) {
+    ExpectSame(LogitsWith(file(), {.kv_type = kv_type, .page_tokens = 48}), Expected(kv_type), "pages of 48");
+  }
 }
 
 // Three sequences share every step: one is fed in chunks of 4, one in chunks of 7, one token by token, on pages that

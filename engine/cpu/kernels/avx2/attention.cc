@@ -35,6 +35,20 @@ struct Lanes {
   static Floats Set1(float x) { return {{_mm256_set1_ps(x), _mm256_set1_ps(x)}}; }
   static Floats Load(const float* p) { return {{_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}}; }
   static Floats LoadF16(const std::byte* p) { return LoadHalves(p); }
+  static Floats LoadBF16(const std::byte* p) {
+    const __m256i low = _mm256_cvtepu16_epi32(Load128(p)), high = _mm256_cvtepu16_epi32(Load128(p + 16));
+    return {{_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(high, 16))}};
+  }
+  static Floats LoadInt8(const std::byte* p) {
+    const __m128i bytes = Load128(p);
+    return {{_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))}};
+  }
+  static Floats ByteOfWords(const std::byte* p, int i) {
+    const __m128i shift = _mm_cvtsi32_si128(24 - 8 * i);
+    const __m256i low = _mm256_sll_epi32(Load256(p), shift), high = _mm256_sll_epi32(Load256(p + 32), shift);
+    return {{_mm256_cvtepi32_ps(_mm256_srai_epi32(low, 24)), _mm256_cvtepi32_ps(_mm256_srai_epi32(high, 24))}};
+  }
   static void Store(float* p, Floats x) {
     _mm256_storeu_ps(p, x.half[0]);
     _mm256_storeu_ps(p + 8, x.half[1]);
@@ -66,6 +80,23 @@ struct Lanes {
   static Floats Capped(Floats s, float cap) {
     return {{engine::Capped(s.half[0], cap), engine::Capped(s.half[1], cap)}};
   }
+
+  // |k| * (q with the sign of k): both are at most 127, so two products fit int16 and nothing saturates.
+  struct Unit {
+    __m256i half[2];
+  };
+  using Sums = Unit;
+  static Unit LoadUnit(const std::byte* p) { return {{Load256(p), Load256(p + 32)}}; }
+  static Sums DotStart(int32_t) { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
+  static __m256i Dot8(__m256i sum, __m256i keys, __m256i word) {
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(keys), _mm256_sign_epi8(word, keys));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static Sums Dot(Sums sum, Unit keys, int32_t word) {
+    const __m256i four = _mm256_set1_epi32(word);
+    return {{Dot8(sum.half[0], keys.half[0], four), Dot8(sum.half[1], keys.half[1], four)}};
+  }
+  static Floats DotEnd(Sums sum) { return {{_mm256_cvtepi32_ps(sum.half[0]), _mm256_cvtepi32_ps(sum.half[1])}}; }
 
   static __m256 Visible8(__m256 s, int first, int end) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

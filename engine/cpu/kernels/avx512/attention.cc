@@ -15,6 +15,14 @@ struct Lanes {
   static Floats Set1(float x) { return _mm512_set1_ps(x); }
   static Floats Load(const float* p) { return _mm512_loadu_ps(p); }
   static Floats LoadF16(const std::byte* p) { return LoadHalves(p); }
+  static Floats LoadBF16(const std::byte* p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(Load256(p)), 16));
+  }
+  static Floats LoadInt8(const std::byte* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(Load128(p))); }
+  static Floats ByteOfWords(const std::byte* p, int i) {
+    const __m512i top = _mm512_sll_epi32(Load512(p), _mm_cvtsi32_si128(24 - 8 * i));
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(top, 24));
+  }
   static void Store(float* p, Floats x) { _mm512_storeu_ps(p, x); }
   static Floats Add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static Floats Sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
@@ -32,6 +40,14 @@ struct Lanes {
     const __m512 below = _mm512_div_ps(_mm512_set1_ps(2.0f * cap), _mm512_add_ps(_mm512_set1_ps(1.0f), e));
     return _mm512_sub_ps(_mm512_set1_ps(cap), below);
   }
+
+  // The instruction wants one side unsigned: keys are taken 128 larger, and the sum starts at what that adds too much.
+  using Unit = __m512i;
+  using Sums = __m512i;
+  static Unit LoadUnit(const std::byte* p) { return _mm512_xor_si512(Load512(p), _mm512_set1_epi8(-128)); }
+  static Sums DotStart(int32_t query_sum) { return _mm512_set1_epi32(-128 * query_sum); }
+  static Sums Dot(Sums sum, Unit keys, int32_t word) { return _mm512_dpbusd_epi32(sum, keys, _mm512_set1_epi32(word)); }
+  static Floats DotEnd(Sums sum) { return _mm512_cvtepi32_ps(sum); }
 
   static Floats Visible(Floats s, int first, int end) {
     const __mmask16 visible = LaneMask(end < 16 ? end : 16) & static_cast<__mmask16>(~LaneMask(first));

@@ -21,6 +21,27 @@ struct Lanes {
   static Floats LoadF16(const std::byte* p) {
     return Each([&](int q) { return LoadHalves(p + 8 * q); });
   }
+  static Floats LoadBF16(const std::byte* p) {
+    return Each([&](int q) {
+      const uint16x4_t upper = vld1_u16(reinterpret_cast<const uint16_t*>(p + 8 * q));
+      return vreinterpretq_f32_u32(vshll_n_u16(upper, 16));
+    });
+  }
+  static Floats LoadInt8(const std::byte* p) {
+    const int8x16_t bytes = vld1q_s8(reinterpret_cast<const int8_t*>(p));
+    const int16x8_t halves[2] = {vmovl_s8(vget_low_s8(bytes)), vmovl_s8(vget_high_s8(bytes))};
+    return Each([&](int q) {
+      const int16x4_t four = q % 2 == 0 ? vget_low_s16(halves[q / 2]) : vget_high_s16(halves[q / 2]);
+      return vcvtq_f32_s32(vmovl_s16(four));
+    });
+  }
+  static Floats ByteOfWords(const std::byte* p, int i) {
+    const int32x4_t shift = vdupq_n_s32(24 - 8 * i);
+    return Each([&](int q) {
+      const int32x4_t words = vreinterpretq_s32_s8(vld1q_s8(reinterpret_cast<const int8_t*>(p + 16 * q)));
+      return vcvtq_f32_s32(vshrq_n_s32(vshlq_s32(words, shift), 24));
+    });
+  }
   static void Store(float* p, Floats x) {
     for (int q = 0; q < kQuads; ++q) vst1q_f32(p + 4 * q, x.quad[q]);
   }
@@ -49,6 +70,29 @@ struct Lanes {
   }
   static Floats Capped(Floats s, float cap) {
     return Each([&](int q) { return engine::Capped(s.quad[q], cap); });
+  }
+
+  struct Unit {
+    int8x16_t quad[kQuads];
+  };
+  struct Sums {
+    int32x4_t quad[kQuads];
+  };
+  static Unit LoadUnit(const std::byte* p) {
+    const int8_t* first = reinterpret_cast<const int8_t*>(p);
+    return {{vld1q_s8(first), vld1q_s8(first + 16), vld1q_s8(first + 32), vld1q_s8(first + 48)}};
+  }
+  static Sums DotStart(int32_t) {
+    const int32x4_t zero = vdupq_n_s32(0);
+    return {{zero, zero, zero, zero}};
+  }
+  static Sums Dot(Sums sum, Unit keys, int32_t word) {
+    const int8x16_t four = vreinterpretq_s8_s32(vdupq_n_s32(word));
+    for (int q = 0; q < kQuads; ++q) sum.quad[q] = vdotq_s32(sum.quad[q], keys.quad[q], four);
+    return sum;
+  }
+  static Floats DotEnd(Sums sum) {
+    return Each([&](int q) { return vcvtq_f32_s32(sum.quad[q]); });
   }
 
   static Floats Visible(Floats s, int first, int end) {

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -9,39 +10,98 @@
 namespace tandem::engine::scalar {
 namespace {
 
-inline float ToFloat(float value) { return value; }
-inline float ToFloat(uint16_t half) { return HalfToFloat(half); }
+struct F32 {
+  static float Read(const std::byte* p, int64_t element) { return reinterpret_cast<const float*>(p)[element]; }
+  static constexpr int kBytes = 4;
+};
+struct F16 {
+  static float Read(const std::byte* p, int64_t element) {
+    return HalfToFloat(reinterpret_cast<const uint16_t*>(p)[element]);
+  }
+  static constexpr int kBytes = 2;
+};
+struct BF16 {
+  static float Read(const std::byte* p, int64_t element) {
+    return std::bit_cast<float>(uint32_t{reinterpret_cast<const uint16_t*>(p)[element]} << 16);
+  }
+  static constexpr int kBytes = 2;
+};
 
-// Keys and values by position. T: float or uint16_t (F16), the element of the pages.
-template <typename T>
-class Cache {
+// Keys and values by position, and the product of a query with a key.
+template <typename Element>
+class FloatPages {
  public:
-  explicit Cache(const AttentionArgs& args) : args_(args) {}
+  explicit FloatPages(const AttentionArgs& args) : args_(args) {}
 
   float Key(int position, int d) const {
     const int slot = position % args_.page_tokens;
-    const T* tile = Page(args_.keys, position) + int64_t{slot / kKeyTile} * kKeyTile * args_.key_dim;
-    return ToFloat(tile[d * kKeyTile + slot % kKeyTile]);
+    const int64_t tile = int64_t{slot / kKeyTile} * kKeyTile * args_.key_dim;
+    return Element::Read(Page(args_.keys, position), tile + d * kKeyTile + slot % kKeyTile);
   }
   float Value(int position, int d) const {
     if (args_.values == nullptr) return Key(position, d);
-    return ToFloat(Page(args_.values, position)[int64_t{position % args_.page_tokens} * args_.value_dim + d]);
+    return Element::Read(Page(args_.values, position), int64_t{position % args_.page_tokens} * args_.value_dim + d);
+  }
+  float Product(const AttentionQuery& query, int position) const {
+    float s = 0.0f;
+    for (int d = 0; d < args_.key_dim; ++d) s = std::fma(query.q[d], Key(position, d), s);
+    return s;
   }
 
  private:
-  const T* Page(const std::byte* first, int position) const {
-    return reinterpret_cast<const T*>(first + args_.pages[position / args_.page_tokens] * args_.page_bytes);
+  const std::byte* Page(const std::byte* first, int position) const {
+    return first + args_.pages[position / args_.page_tokens] * args_.page_bytes;
   }
   const AttentionArgs& args_;
 };
 
-template <typename T>
-float Score(const AttentionArgs& args, const Cache<T>& cache, const float* q, int position) {
-  float s = 0.0f;
-  for (int d = 0; d < args.key_dim; ++d) s = std::fma(q[d], cache.Key(position, d), s);
-  s *= args.scale;
-  if (args.cap != 0.0f) s = args.cap - 2.0f * args.cap / (1.0f + CanonicalExp(s * (2.0f / args.cap)));
-  return s;
+class Q8Pages {
+ public:
+  explicit Q8Pages(const AttentionArgs& args) : args_(args) {}
+
+  float Value(int position, int d) const {
+    const int slot = position % kKeyTile;
+    if (args_.values == nullptr) {
+      const std::byte* block = Block(args_.keys, args_.key_dim, position, d);
+      return Scale(block, slot) * static_cast<float>(KeyElement(block, slot, d % kBlock));
+    }
+    const std::byte* block = Block(args_.values, args_.value_dim, position, d);
+    return Scale(block, slot) * static_cast<float>(Int8(block, slot * kBlock + d % kBlock));
+  }
+  float Product(const AttentionQuery& query, int position) const {
+    const int slot = position % kKeyTile;
+    float s = 0.0f;
+    for (int b = 0; b < args_.key_dim / kBlock; ++b) {
+      const std::byte* block = Block(args_.keys, args_.key_dim, position, b * kBlock);
+      int32_t dot = 0;
+      for (int e = 0; e < kBlock; ++e) dot += query.int8.q[b * kBlock + e] * KeyElement(block, slot, e);
+      s = std::fma(Scale(block, slot) * query.int8.scale[b], static_cast<float>(dot), s);
+    }
+    return s;
+  }
+
+ private:
+  static constexpr int kBlock = 32, kScales = 2 * kKeyTile, kBlockBytes = kScales + kKeyTile * kBlock;
+
+  const std::byte* Block(const std::byte* first, int dim, int position, int d) const {
+    const std::byte* page = first + args_.pages[position / args_.page_tokens] * args_.page_bytes;
+    const int64_t tile = position % args_.page_tokens / kKeyTile;
+    return page + (tile * (dim / kBlock) + d / kBlock) * kBlockBytes;
+  }
+  static float Scale(const std::byte* block, int slot) {
+    return HalfToFloat(reinterpret_cast<const uint16_t*>(block)[slot]);
+  }
+  static int Int8(const std::byte* block, int i) { return static_cast<int8_t>(block[kScales + i]); }
+  static int KeyElement(const std::byte* block, int slot, int e) {
+    return Int8(block, e / 4 * 4 * kKeyTile + slot * 4 + e % 4);
+  }
+  const AttentionArgs& args_;
+};
+
+float Score(const AttentionArgs& args, float product) {
+  const float s = args.scale * product;
+  if (args.cap == 0.0f) return s;
+  return args.cap - 2.0f * args.cap / (1.0f + CanonicalExp(s * (2.0f / args.cap)));
 }
 
 float Fold16(float* p) {
@@ -51,9 +111,9 @@ float Fold16(float* p) {
   return p[0];
 }
 
-template <typename T>
-void AttentionQueryHead(const AttentionArgs& args, const AttentionQuery& query) {
-  const Cache<T> cache(args);
+template <typename Pages>
+void Attend(const AttentionArgs& args, const AttentionQuery& query) {
+  const Pages pages(args);
   float m = -std::numeric_limits<float>::infinity();
   float l[kKeyTile] = {};
   std::fill_n(query.out, args.value_dim, 0.0f);
@@ -62,7 +122,7 @@ void AttentionQueryHead(const AttentionArgs& args, const AttentionQuery& query) 
     float p[kKeyBlock];
     float block_max = m;
     for (int j = begin; j < end; ++j) {
-      p[j - block] = Score(args, cache, query.q, j);
+      p[j - block] = Score(args, pages.Product(query, j));
       block_max = p[j - block] > block_max ? p[j - block] : block_max;
     }
     const float correction = CanonicalExp(m - block_max);
@@ -74,7 +134,7 @@ void AttentionQueryHead(const AttentionArgs& args, const AttentionQuery& query) 
     }
     for (int d = 0; d < args.value_dim; ++d) {
       float o = query.out[d] * correction;
-      for (int j = begin; j < end; ++j) o = std::fma(p[j - block], cache.Value(j, d), o);
+      for (int j = begin; j < end; ++j) o = std::fma(p[j - block], pages.Value(j, d), o);
       query.out[d] = o;
     }
   }
@@ -92,10 +152,19 @@ void AttentionQueryHead(const AttentionArgs& args, const AttentionQuery& query) 
 
 void Attention(const AttentionArgs& args) {
   for (int i = 0; i < args.count; ++i) {
-    if (args.type == KvType::kF16) {
-      AttentionQueryHead<uint16_t>(args, args.queries[i]);
-    } else {
-      AttentionQueryHead<float>(args, args.queries[i]);
+    switch (args.type) {
+      case KvType::kF32:
+        Attend<FloatPages<F32>>(args, args.queries[i]);
+        break;
+      case KvType::kF16:
+        Attend<FloatPages<F16>>(args, args.queries[i]);
+        break;
+      case KvType::kBF16:
+        Attend<FloatPages<BF16>>(args, args.queries[i]);
+        break;
+      case KvType::kQ8_0:
+        Attend<Q8Pages>(args, args.queries[i]);
+        break;
     }
   }
 }
