@@ -78,7 +78,7 @@ struct Words {
   // The byte of a table of 16 for each byte 0..15.
   using Table = uint8x16_t;
   static Table MakeTable(const int8_t (&values)[16], int plus) {
-    return vreinterpretq_u8_s8(vaddq_s8(vld1q_s8(values), vdupq_n_s8(static_cast<int8_t>(plus))));
+    return vaddq_u8(vreinterpretq_u8_s8(vld1q_s8(values)), vdupq_n_u8(static_cast<uint8_t>(plus)));
   }
   static Words Lookup(Table table, Words indices) {
     return EachBytes(indices, indices, [&](auto x, auto) { return vqtbl1q_u8(table, x); });
