@@ -1,9 +1,6 @@
 #include "engine/cpu/packed_matrix.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <new>
@@ -17,23 +14,8 @@
 namespace tandem::engine {
 namespace {
 
-// Matrices of this size and more are aligned to huge pages and ask for them: a product reads its weights once from end
-// to end, and with 4 KiB pages waits for address translation.
-constexpr uint64_t kHugePage = uint64_t{2} << 20;
-constexpr uint64_t kCacheLine = 64;
 // What a thread reads at once: stays in its L2 cache until it is packed, and is much for a system call.
 constexpr uint64_t kSlabBytes = uint64_t{256} << 10;
-
-// Null if there is no memory.
-std::shared_ptr<std::byte[]> AllocateWeights(uint64_t bytes) {
-  const uint64_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
-  // aligned_alloc wants a multiple of the alignment; the rest of the last huge page is never touched.
-  const uint64_t allocated = (bytes + alignment - 1) / alignment * alignment;
-  void* memory = std::aligned_alloc(alignment, allocated);
-  // A hint: a kernel without huge pages refuses it, which changes nothing.
-  if (memory != nullptr && alignment == kHugePage) (void)madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-  return {static_cast<std::byte*>(memory), std::free};
-}
 
 absl::string_view TypeName(TensorType type) {
   const BlockFormat* format = FindBlockFormat(type);
@@ -77,14 +59,14 @@ absl::StatusOr<uint64_t> PackedMatrixBytes(TensorType type, uint64_t rows, uint6
 }
 
 absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, uint64_t cols, const RowReader& reader,
-                                                ThreadPool& pool) {
+                                                ThreadPool& pool, WeightMemory& memory) {
   TANDEM_ASSIGN_OR_RETURN(const uint64_t bytes, PackedMatrixBytes(type, rows, cols));
   PackedMatrix matrix;
   matrix.type_ = type;
   matrix.rows_ = static_cast<int64_t>(rows);
   matrix.cols_ = static_cast<int64_t>(cols);
   matrix.group_bytes_ = PackedGroupBytes(type, cols);
-  matrix.data_ = AllocateWeights(bytes);
+  matrix.data_ = memory.Allocate(bytes);
   if (matrix.data_ == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for ", bytes, " bytes of ", TypeName(type), " weights; give this worker fewer layers"));
@@ -105,7 +87,7 @@ absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, 
 
 absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, uint64_t cols,
                                                 std::span<const std::byte> src, ThreadPool& pool) {
-  TANDEM_RETURN_IF_ERROR(PackedMatrixBytes(type, rows, cols).status());
+  TANDEM_ASSIGN_OR_RETURN(const uint64_t packed_bytes, PackedMatrixBytes(type, rows, cols));
   // A row is as large packed as it is in the file, so nothing overflows here.
   const uint64_t bytes = rows * (PackedGroupBytes(type, cols) / kRowGroup);
   if (src.size() != bytes) {
@@ -116,7 +98,8 @@ absl::StatusOr<PackedMatrix> PackedMatrix::Pack(TensorType type, uint64_t rows, 
     std::memcpy(out.data(), src.data() + offset, out.size());
     return absl::OkStatus();
   };
-  return Pack(type, rows, cols, RowReader{read, /*concurrent=*/true}, pool);
+  WeightMemory memory(packed_bytes);
+  return Pack(type, rows, cols, RowReader{read, /*concurrent=*/true}, pool, memory);
 }
 
 // Packs groups [begin, end) unless another thread has failed.

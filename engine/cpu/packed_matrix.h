@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "engine/cpu/kernels/kernel_args.h"
 #include "engine/cpu/thread_pool.h"
+#include "engine/cpu/weight_memory.h"
 #include "engine/quant/block_format.h"
 
 namespace tandem::engine {
@@ -46,13 +47,14 @@ struct RowReader {
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  // Reads and lays out the rows, a few groups at a time, so that besides the result a thread holds some 100 KB. Thread
-  // i of `pool` reads and writes the groups that ParallelFor(groups(), 1) gives it: memory comes from the NUMA node of
-  // the thread that touches it first, and products split their rows in the same way. Errors: kInvalidArgument (type
-  // without kernels, cols no multiple of the block), kResourceExhausted (no memory), those of `reader`.
+  // Reads the rows and lays them out in a piece of `memory`, a few groups at a time, so that besides the result a
+  // thread holds some 100 KB. Thread i of `pool` reads and writes the groups that ParallelFor(groups(), 1) gives it:
+  // memory comes from the NUMA node of the thread that touches it first, and products split their rows in the same way.
+  // Errors: kInvalidArgument (type without kernels, cols no multiple of the block), kResourceExhausted (no memory),
+  // those of `reader`.
   static absl::StatusOr<PackedMatrix> Pack(TensorType type, uint64_t rows, uint64_t cols, const RowReader& reader,
-                                           ThreadPool& pool);
-  // The same of rows in memory. Errors: kInvalidArgument also if the size of `src` is wrong.
+                                           ThreadPool& pool, WeightMemory& memory);
+  // The same of rows in memory, in a block of its own. Errors: kInvalidArgument also if the size of `src` is wrong.
   static absl::StatusOr<PackedMatrix> Pack(TensorType type, uint64_t rows, uint64_t cols,
                                            std::span<const std::byte> src, ThreadPool& pool);
 

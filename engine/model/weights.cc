@@ -15,9 +15,10 @@ namespace {
 // Reads the tensors of one load, one after the other, with progress and cancellation.
 class Loader {
  public:
-  Loader(const GgufFile& file, TensorSource& source, ThreadPool& pool, const LoadProgress& progress,
+  // `bytes`: of all weights together.
+  Loader(const GgufFile& file, TensorSource& source, uint64_t bytes, ThreadPool& pool, const LoadProgress& progress,
          const std::function<bool()>& cancelled)
-      : file_(file), source_(source), pool_(pool), progress_(progress), cancelled_(cancelled) {}
+      : file_(file), source_(source), memory_(bytes), pool_(pool), progress_(progress), cancelled_(cancelled) {}
 
   // Counts a tensor into the total that progress is reported against.
   void Announce(absl::string_view name) { bytes_total_ += file_.FindTensor(name)->bytes; }
@@ -64,7 +65,8 @@ class Loader {
   // `rows` rows from byte `offset` on.
   absl::Status Pack(const GgufTensor& tensor, uint64_t offset, int64_t rows, int64_t cols, PackedMatrix* out) {
     const auto read = [&](uint64_t at, std::span<std::byte> to) { return source_.Read(tensor, offset + at, to); };
-    TANDEM_ASSIGN_OR_RETURN(*out, PackedMatrix::Pack(tensor.type, rows, cols, {read, source_.concurrent()}, pool_));
+    TANDEM_ASSIGN_OR_RETURN(*out,
+                            PackedMatrix::Pack(tensor.type, rows, cols, {read, source_.concurrent()}, pool_, memory_));
     bytes_held_ += out->bytes();
     return absl::OkStatus();
   }
@@ -132,6 +134,7 @@ class Loader {
 
   const GgufFile& file_;
   TensorSource& source_;
+  WeightMemory memory_;
   ThreadPool& pool_;
   const LoadProgress& progress_;
   const std::function<bool()>& cancelled_;
@@ -152,7 +155,7 @@ absl::StatusOr<StageWeights> LoadStageWeights(const ModelSpec& spec, const GgufF
                                               int32_t first, int32_t end, ThreadPool& pool,
                                               const LoadProgress& progress, const std::function<bool()>& cancelled) {
   const bool is_first = first == 0, is_last = end == spec.num_layers;
-  Loader loader(file, source, pool, progress, cancelled);
+  Loader loader(file, source, StageWeightBytes(spec, file, first, end), pool, progress, cancelled);
   for (const std::string& name : StageTensorNames(spec, file, first, end)) loader.Announce(name);
 
   StageWeights weights;

@@ -39,6 +39,14 @@ struct Options {
 
 double Seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
+// Of all threads, in the kernel too.
+double ProcessorSeconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + 1e-6 * time.tv_usec; };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
@@ -139,19 +147,19 @@ absl::Status Measure(const Options& options) {
                               .max_step_tokens = std::max(options.prefill, 64),
                               .isa = options.isa,
                               .threads = options.threads};
-  const double bandwidth = ReadBandwidth(options.threads);
-  const double start = Seconds();
+  const double start = Seconds(), start_cpu = ProcessorSeconds();
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Stage> loaded, Stage::Load(spec, *file, source, stage, nullptr, nullptr));
   nlohmann::ordered_json out;
   out["isa"] = std::string(IsaName(options.isa));
   out["threads"] = options.threads;
-  out["read_bytes_per_s"] = bandwidth;
   out["load_s"] = Seconds() - start;
+  out["load_cpu_s"] = ProcessorSeconds() - start_cpu;
   const StageMemory memory = loaded->memory();
   out["weights_bytes"] = memory.weights;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   out["load_peak_bytes"] = usage.ru_maxrss * 1024;
+  out["read_bytes_per_s"] = ReadBandwidth(options.threads);
   out["memory_bytes"] = memory.total();
 
   Runner runner(std::move(loaded), options.rounds);

@@ -121,6 +121,7 @@ struct ReaderTest : ::testing::Test {
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
   }
   ThreadPool one{1, false}, three{3, false};
+  WeightMemory memory{uint64_t{1} << 20};  // for the first one, the others take more
   std::vector<float> values = std::vector<float>(kRows * kCols);
 };
 
@@ -134,7 +135,7 @@ TEST_F(ReaderTest, PiecesInOrderOrAtOnceMakeTheSameMatrix) {
       next += out.size();
       return Read(offset, out);
     };
-    const auto ordered = PackedMatrix::Pack(TensorType::kF32, kRows, kCols, {in_order, false}, *pool);
+    const auto ordered = PackedMatrix::Pack(TensorType::kF32, kRows, kCols, {in_order, false}, *pool, memory);
     ASSERT_TRUE(ordered.ok()) << ordered.status();
     EXPECT_EQ(next, kRows * kCols * sizeof(float));
     std::atomic<uint64_t> bytes = 0;
@@ -142,7 +143,7 @@ TEST_F(ReaderTest, PiecesInOrderOrAtOnceMakeTheSameMatrix) {
       bytes += out.size();
       return Read(offset, out);
     };
-    const auto at_once = PackedMatrix::Pack(TensorType::kF32, kRows, kCols, {counted, true}, *pool);
+    const auto at_once = PackedMatrix::Pack(TensorType::kF32, kRows, kCols, {counted, true}, *pool, memory);
     ASSERT_TRUE(at_once.ok()) << at_once.status();
     EXPECT_EQ(bytes, next);
     for (const PackedMatrix* matrix : {&*ordered, &*at_once}) {
@@ -163,10 +164,28 @@ TEST_F(ReaderTest, TheReadersErrorIsReturnedAndNothingReadAfterIt) {
           failed = true;
           return absl::DataLossError("it ends here");
         };
-        const auto matrix = PackedMatrix::Pack(TensorType::kF32, kRows, kCols, {read, concurrent}, *pool);
+        const auto matrix = PackedMatrix::Pack(TensorType::kF32, kRows, kCols, {read, concurrent}, *pool, memory);
         EXPECT_EQ(matrix.status(), absl::DataLossError("it ends here"));
       }
     }
+  }
+}
+
+TEST(WeightMemoryTest, PiecesLieSideBySideAndOutliveIt) {
+  std::shared_ptr<std::byte[]> first, second, third, fourth;
+  {
+    WeightMemory memory(1000);
+    first = memory.Allocate(100);
+    second = memory.Allocate(64);
+    third = memory.Allocate(1000);  // does not fit any more
+    fourth = memory.Allocate(808);
+    EXPECT_EQ(second.get(), first.get() + 128);
+    EXPECT_EQ(fourth.get(), first.get() + 192);
+    EXPECT_NE(memory.Allocate(1), nullptr) << "beyond its end";
+  }
+  for (const auto& [piece, bytes] : {std::pair(first, 100), {second, 64}, {third, 1000}, {fourth, 808}}) {
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(piece.get()) % 64, 0u);
+    std::memset(piece.get(), 1, bytes);
   }
 }
 
