@@ -45,8 +45,9 @@ function(tandem_library name)
 endfunction()
 
 # tandem_test(NAME SOURCES a.cc ... DEPS t ... LABELS unit): a GoogleTest binary registered case by case with ctest. The label of a test that
-# goes through gRPC ends in _grpc; all others are also reached by the target tests_without_grpc, which is what ThreadSanitizer runs.
-add_custom_target(tests_without_grpc)
+# goes through gRPC ends in _grpc, that of one without threads in _serial; all others are also reached by the target tests_with_threads, which is what
+# ThreadSanitizer runs.
+add_custom_target(tests_with_threads)
 function(tandem_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
@@ -54,8 +55,8 @@ function(tandem_test name)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE tandem_compile ${ARG_DEPS} GTest::gmock GTest::gtest_main)
-  if(NOT ARG_LABELS MATCHES "_grpc$")
-    add_dependencies(tests_without_grpc ${name})
+  if(NOT ARG_LABELS MATCHES "_(grpc|serial)$")
+    add_dependencies(tests_with_threads ${name})
   endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
 endfunction()

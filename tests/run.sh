@@ -3,10 +3,11 @@
 #   tests/run.sh                                  all tests, release build
 #   tests/run.sh --sanitize=address|thread|undefined
 #                                                 built and run under the sanitizer (address includes undefined; thread leaves out
-#                                                 the tests labelled grpc: Debian's gRPC is not instrumented, which gives false reports)
+#                                                 the tests labelled grpc: Debian's gRPC is not instrumented, which gives false reports; and
+#                                                 those labelled serial, which have one thread)
 #   tests/run.sh --locks                          only compiles, with Clang and -Wthread-safety -Werror
 #   tests/run.sh --aarch64                        the engine's tests, cross-compiled for AArch64 and run by qemu
-#   tests/run.sh --labels=REGEX                   only tests with such labels: unit kernel integration e2e (those that use gRPC end in _grpc)
+#   tests/run.sh --labels=REGEX                   only tests with such labels: unit kernel integration e2e (those that use gRPC end in _grpc, those without threads in _serial)
 #   tests/run.sh --jobs=N                         parallel compilers and tests (default: all processors)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -37,7 +38,7 @@ cmake --preset "$preset" >"/tmp/tandem-configure.$$" 2>&1 || { cat "/tmp/tandem-
 rm -f "/tmp/tandem-configure.$$"
 echo "build: $jobs jobs"
 target=all
-[ "$preset" = thread ] && target=tests_without_grpc
+[ "$preset" = thread ] && target=tests_with_threads
 cmake --build "build/$preset" --parallel "$jobs" --target "$target"
 [ "$preset" = locks ] && { echo "lock annotations: clean"; exit 0; }
 
@@ -47,6 +48,6 @@ export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$root/tests/tsan.supp
 [ -n "$labels" ] || labels='unit|kernel|integration|e2e'
 select=(-L "$labels")
-[ "$preset" = thread ] && select+=(-LE grpc)
+[ "$preset" = thread ] && select+=(-LE 'grpc|serial')
 echo "test: build/$preset"
 ctest --test-dir "build/$preset" --output-on-failure --parallel "$jobs" "${select[@]}"

@@ -12,19 +12,16 @@ namespace {
 
 struct F32 {
   static float Read(const std::byte* p, int64_t element) { return reinterpret_cast<const float*>(p)[element]; }
-  static constexpr int kBytes = 4;
 };
 struct F16 {
   static float Read(const std::byte* p, int64_t element) {
     return HalfToFloat(reinterpret_cast<const uint16_t*>(p)[element]);
   }
-  static constexpr int kBytes = 2;
 };
 struct BF16 {
   static float Read(const std::byte* p, int64_t element) {
     return std::bit_cast<float>(uint32_t{reinterpret_cast<const uint16_t*>(p)[element]} << 16);
   }
-  static constexpr int kBytes = 2;
 };
 
 // Keys and values by position, and the product of a query with a key.
