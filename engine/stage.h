@@ -10,11 +10,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "engine/quant/kv_type.h"
 #include "engine/cpu/cpu_features.h"
 #include "engine/gguf/gguf_file.h"
 #include "engine/model/model_spec.h"
 #include "engine/model/tensor_source.h"
+#include "engine/quant/kv_type.h"
 #include "engine/sampling/sampler.h"
 
 namespace tandem::engine {

@@ -6,13 +6,6 @@ namespace {
 
 using enum TensorType;
 
-// The formats that go through planes (kernels/planes.h), for which `Set` names the kernel.
-template <typename Set>
-constexpr void SetPlanes(Set set) {
-  set.template operator()<kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kIQ4_NL, kIQ4_XS, kMXFP4, kTQ1_0, kTQ2_0, kIQ2_XXS,
-                          kIQ2_XS, kIQ2_S, kIQ3_XXS, kIQ3_S, kIQ1_S, kIQ1_M>();
-}
-
 constexpr MatMuls Avx2MatMuls() {
   MatMuls matmuls = {};
   At(matmuls, kF32) = avx2::MatMulF32;

@@ -49,7 +49,8 @@ class PackedMatrix {
   PackedMatrix() = default;
   // Reads the rows and lays them out in a piece of `memory`, a few groups at a time, so that besides the result a
   // thread holds some 100 KB. Thread i of `pool` reads and writes the groups that ParallelFor(groups(), 1) gives it:
-  // memory comes from the NUMA node of the thread that touches it first, and products split their rows in the same way.
+  // memory comes from the NUMA node of the thread that touches it first, and a product of this matrix alone splits its
+  // rows in the same way (one range over several matrices, as of Q, K and V, coincides in part).
   // Errors: kInvalidArgument (type without kernels, cols no multiple of the block), kResourceExhausted (no memory),
   // those of `reader`.
   static absl::StatusOr<PackedMatrix> Pack(TensorType type, uint64_t rows, uint64_t cols, const RowReader& reader,

@@ -16,8 +16,8 @@ class WeightMemory {
   // A block of `bytes`, allocated when the first piece is asked for; no page of it is touched here.
   explicit WeightMemory(uint64_t bytes) : bytes_(bytes) {}
 
-  // `bytes` bytes with any contents, aligned to a cache line; outside the block if that is used up or cannot be had. Null if there is no
-  // memory.
+  // `bytes` bytes with any contents, aligned to a cache line; outside the block if that is used up or cannot be had.
+  // Null if there is no memory.
   std::shared_ptr<std::byte[]> Allocate(uint64_t bytes);
 
  private:

@@ -1,7 +1,8 @@
 // Speed of a whole model in one stage: loading, prefill, decode, decode of several sequences, decode after a long
 // context. Prints one line of JSON; run.py puts it beside llama.cpp.
 //
-//   engine_speed MODEL.gguf [--threads N] [--isa NAME] [--kv NAME] [--prefill 512] [--decode 32] [--batch N]... [--context N]...
+//   engine_speed MODEL.gguf [--threads N] [--isa NAME] [--kv NAME] [--prefill 512] [--decode 32] [--batch N]...
+//   [--context N]...
 //
 // Keys and values are F16 unless --kv says otherwise. Every figure is the median of --rounds rounds.
 #include <sys/mman.h>
@@ -177,10 +178,11 @@ absl::Status Measure(const Options& options) {
 }
 
 [[noreturn]] void Usage(const std::string& what) {
-  std::fprintf(stderr,
-               "engine_speed: %s\nengine_speed MODEL.gguf [--threads N] [--isa NAME] [--kv NAME] [--prefill N] [--decode N] "
-               "[--rounds N] [--batch N]... [--context N]...\n",
-               what.c_str());
+  std::fprintf(
+      stderr,
+      "engine_speed: %s\nengine_speed MODEL.gguf [--threads N] [--isa NAME] [--kv NAME] [--prefill N] [--decode N] "
+      "[--rounds N] [--batch N]... [--context N]...\n",
+      what.c_str());
   std::exit(2);
 }
 

@@ -6,7 +6,7 @@
 //                   byte without sign and high one with. Two tile products run over all of K = 256 with nothing to
 //                   scale in between, and one FMA closes them. Where it always fits a signed byte, one product will do.
 //
-// Rules as in kernels/x86_common.h; the rest of the code is AVX-512.
+// Rules as in kernels/vector_common.h; the rest of the code is AVX-512.
 #pragma once
 
 #include "engine/cpu/kernels/amx/tiles.h"

@@ -1,4 +1,4 @@
-// The tile registers of AMX as matmul_tiles.h uses them. Rules as in kernels/x86_common.h.
+// The tile registers of AMX as matmul_tiles.h uses them. Rules as in kernels/vector_common.h.
 #pragma once
 
 #include "engine/cpu/kernels/amx/tile_shapes.h"

@@ -6,7 +6,7 @@
 //   Scaled              the sums of the lanes times the scales of their rows
 //   Signed, AddSigned   sum += weights * x for signed bytes, in the form that Signed gives them: as int32, and with
 //                       kSignedBias * x too much
-// Rules as in kernels/x86_common.h.
+// Rules as in kernels/vector_common.h.
 #pragma once
 
 #include "engine/cpu/kernels/avx2/simd.h"

@@ -1,4 +1,4 @@
-// Q4_K and Q5_K on AVX2 and AVX-VNNI. Rules as in kernels/x86_common.h.
+// Q4_K and Q5_K on AVX2 and AVX-VNNI. Rules as in kernels/vector_common.h.
 #pragma once
 
 #include "engine/cpu/kernels/avx2/dot.h"
