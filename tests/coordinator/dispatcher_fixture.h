@@ -88,7 +88,9 @@ class DispatcherTest : public ::testing::Test {
     pipelines_.clear();  // their threads answer to the dispatcher
   }
 
-  FakePipeline& Attach(uint64_t epoch = 1, FakePipeline::Spoil spoil = nullptr, int32_t stages = 1) {
+  // `held`: from its first frame on; to hold it after the return is too late if a request waits for it already.
+  FakePipeline& Attach(uint64_t epoch = 1, FakePipeline::Spoil spoil = nullptr, int32_t stages = 1,
+                       bool held = false) {
     PipelineSpec spec;
     spec.epoch = epoch;
     spec.num_stages = stages;
@@ -99,6 +101,7 @@ class DispatcherTest : public ::testing::Test {
     pipelines_.push_back(std::make_unique<FakePipeline>(
         16, [this](std::unique_ptr<v1::StepFrame> frame) { dispatcher_->OnFrame(std::move(frame)); },
         std::move(spoil)));
+    if (held) pipelines_.back()->Hold();
     dispatcher_->AttachPipeline(spec, pipelines_.back()->Link());
     return *pipelines_.back();
   }

@@ -275,8 +275,7 @@ TEST_F(DispatcherTest, RequestThatKeepsBreakingPipelinesIsEnded) {
 TEST_F(DispatcherTest, MovesToOtherPipelinesAreNoInterruptions) {
   Collector collector;
   for (uint64_t epoch = 1; epoch <= Dispatcher::kMaxInterruptions + 1; ++epoch) {
-    FakePipeline& pipeline = Attach(epoch);
-    pipeline.Hold();
+    FakePipeline& pipeline = Attach(epoch, nullptr, /*stages=*/1, /*held=*/true);
     if (epoch == 1) {
       ASSERT_TRUE(dispatcher_->Submit(Task({1}, 3), &collector).ok());
     }
