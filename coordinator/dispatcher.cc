@@ -319,6 +319,16 @@ void Dispatcher::SendSteps() {
 
 void Dispatcher::Report(const StepPlan& plan, const v1::StepFrame& frame) {
   StepReport report;
+  report.epoch = spec_.epoch;
+  report.step = plan.step;
+  report.planned = plan.planned;
+  for (const PlannedSlice& slice : plan.slices) {
+    const auto it = tasks_.find(slice.sequence);
+    // Of a sequence that was cancelled meanwhile only the slice is known.
+    const bool decode =
+        it == tasks_.end() ? slice.count == 1 : slice.position >= int64_t(it->second.task.prompt.size());
+    (decode ? report.decode_tokens : report.prefill_tokens) += slice.count;
+  }
   report.stages.resize(spec_.num_stages);
   for (const v1::StageTiming& timing : frame.timings()) {
     report.stages[timing.stage()] = {timing.queue_us() * 1e-6, timing.compute_us() * 1e-6};

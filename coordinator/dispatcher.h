@@ -82,11 +82,15 @@ class GenerationListener {
   virtual void OnFinished(const absl::Status& status, const GenerationResult& result) = 0;
 };
 
-// What a step cost, for metrics.
+// A step whose results have arrived, and what it cost.
 struct StepReport {
   struct StageTimes {
     double queue_s = 0, compute_s = 0;
   };
+  uint64_t epoch = 0, step = 0;
+  Time planned;
+  // Tokens of prompts, and tokens behind the prompt of their sequence.
+  int32_t prefill_tokens = 0, decode_tokens = 0;
   std::vector<StageTimes> stages;
   double round_trip_s = 0;
 };

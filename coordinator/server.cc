@@ -18,6 +18,7 @@
 #include "coordinator/pipeline_ends.h"
 #include "coordinator/serial_executor.h"
 #include "coordinator/served_model.h"
+#include "coordinator/step_feed.h"
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "links/grpc_link.h"
@@ -65,6 +66,24 @@ void WarnIfOpen(const std::string& listen) {
                listen);
 }
 
+// Passes on what the dispatcher tells. Borrows both.
+class Observers : public DispatcherObserver {
+ public:
+  Observers(CoordinatorMetrics& metrics, StepFeed& steps) : metrics_(metrics), steps_(steps) {}
+  void OnStep(const StepReport& report) override {
+    metrics_.OnStep(report);
+    steps_.OnStep(report);
+  }
+  void OnFirstToken(double seconds_since_arrival) override { metrics_.OnFirstToken(seconds_since_arrival); }
+  void OnFinished(absl::StatusCode code, int32_t prompt_tokens, int32_t generated_tokens) override {
+    metrics_.OnFinished(code, prompt_tokens, generated_tokens);
+  }
+
+ private:
+  CoordinatorMetrics& metrics_;
+  StepFeed& steps_;
+};
+
 }  // namespace
 
 // In the order of construction, which is that of dependence; destroyed in reverse. Nothing runs before Listen.
@@ -79,14 +98,14 @@ struct Coordinator::Parts {
             [this](bool serving) { server->GetHealthCheckService()->SetServingStatus(kHealthName, serving); }),
         manager(*model, ClusterOptionsOf(config), ends),
         generate(*model, dispatcher, [this](absl::StatusCode code) { metrics.OnFinished(code, 0, 0); }),
-        cluster(*model, manager, file_reader, [this](v1::ClusterState* state) { Complete(state); }) {}
+        cluster(*model, manager, file_reader, steps, [this](v1::ClusterState* state) { Complete(state); }) {}
 
   Dispatcher::Options DispatcherOptions(const CoordinatorConfig& config) {
     Dispatcher::Options options;
     options.vocab = model->spec().vocab;
     options.hidden = model->spec().hidden;
     options.max_waiting = config.max_waiting;
-    options.observer = &metrics;
+    options.observer = &observers;
     options.on_pipeline_broken = [this](uint64_t epoch, absl::Status why) {
       manager.OnPipelineBroken(epoch, std::move(why));
     };
@@ -100,6 +119,8 @@ struct Coordinator::Parts {
   const Time started = SteadyClock().Now();
   const std::unique_ptr<ServedModel> model;
   CoordinatorMetrics metrics;
+  StepFeed steps;
+  Observers observers{metrics, steps};
   Dispatcher dispatcher;
   const std::unique_ptr<links::PipelineService> pipeline;
   GrpcPipelineEnds ends;
@@ -148,6 +169,7 @@ void Coordinator::Parts::Stop() {
   manager.Stop();
   dispatcher.Stop();
   pipeline->StopServing();
+  steps.Close();
   if (server != nullptr) {
     server->GetHealthCheckService()->Shutdown();
     server->Shutdown(SystemClock::now() + kShutdownGrace);

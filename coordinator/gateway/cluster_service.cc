@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/gateway/join_stream.h"
+#include "coordinator/gateway/watch_stream.h"
 #include "engine/base/status_macros.h"
 #include "proto/support/status_convert.h"
 
@@ -169,6 +170,13 @@ grpc::ServerUnaryReactor* ClusterService::Plan(grpc::CallbackServerContext* cont
     reactor->Finish(proto_support::ToGrpc(plan.status()));
   });
   return reactor;
+}
+
+grpc::ServerWriteReactor<v1::StepTrace>* ClusterService::WatchSteps(grpc::CallbackServerContext* context,
+                                                                    const v1::WatchStepsRequest* request) {
+  auto stream = std::make_shared<WatchStream>(steps_);
+  stream->Start();
+  return stream.get();
 }
 
 }  // namespace tandem::coordinator

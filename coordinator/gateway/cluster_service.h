@@ -1,4 +1,5 @@
-// The Cluster service: workers join and fetch the model; anyone sees state and plans. Thin: checks, calls, converts.
+// The Cluster service: workers join and fetch the model; anyone sees state, plans and steps. Thin: checks, calls,
+// converts.
 #pragma once
 
 #include <functional>
@@ -6,6 +7,7 @@
 #include "coordinator/cluster_manager.h"
 #include "coordinator/serial_executor.h"
 #include "coordinator/served_model.h"
+#include "coordinator/step_feed.h"
 #include "tandem/v1/cluster.grpc.pb.h"
 
 namespace tandem::coordinator {
@@ -15,9 +17,13 @@ class ClusterService : public v1::Cluster::CallbackService {
  public:
   // `complete_state` adds to a state what the cluster thread does not know. `file_reader` reads the model file, since
   // page faults may block.
-  ClusterService(const ServedModel& model, ClusterManager& manager, SerialExecutor& file_reader,
+  ClusterService(const ServedModel& model, ClusterManager& manager, SerialExecutor& file_reader, StepFeed& steps,
                  std::function<void(v1::ClusterState*)> complete_state)
-      : model_(model), manager_(manager), file_reader_(file_reader), complete_state_(std::move(complete_state)) {}
+      : model_(model),
+        manager_(manager),
+        file_reader_(file_reader),
+        steps_(steps),
+        complete_state_(std::move(complete_state)) {}
 
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Join(
       grpc::CallbackServerContext* context) override;
@@ -29,11 +35,14 @@ class ClusterService : public v1::Cluster::CallbackService {
                                      v1::ClusterState* response) override;
   grpc::ServerUnaryReactor* Plan(grpc::CallbackServerContext* context, const v1::PlanRequest* request,
                                  v1::Placement* response) override;
+  grpc::ServerWriteReactor<v1::StepTrace>* WatchSteps(grpc::CallbackServerContext* context,
+                                                      const v1::WatchStepsRequest* request) override;
 
  private:
   const ServedModel& model_;
   ClusterManager& manager_;
   SerialExecutor& file_reader_;
+  StepFeed& steps_;
   const std::function<void(v1::ClusterState*)> complete_state_;
 };
 

@@ -411,6 +411,38 @@ TEST_F(GrpcClusterTest, HealthFollowsThePipelineAndReflectionListsTheServices) {
   EXPECT_THAT(list, HasSubstr("tandem.v1.Cluster"));
 }
 
+TEST_F(GrpcClusterTest, AWatcherSeesEveryStepWithTheTimesOfItsStages) {
+  StartCluster(2);
+  auto cluster = v1::Cluster::NewStub(proto_support::MakeChannel(server_));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+  auto watch = cluster->WatchSteps(&context, v1::WatchStepsRequest());
+  watch->WaitForInitialMetadata();
+  ASSERT_TRUE(Ask(IdsRequest({5, 6, 7}, 10)).status.ok());
+  uint32_t prefill = 0, decode = 0;
+  uint64_t step = 0, planned_us = 0;
+  v1::StepTrace trace;
+  while (prefill < 3 || decode < 9) {
+    ASSERT_TRUE(watch->Read(&trace));
+    EXPECT_EQ(trace.epoch(), coordinator_->state().placement().epoch());
+    EXPECT_EQ(trace.step(), ++step);
+    EXPECT_GE(trace.planned_us(), planned_us);
+    planned_us = trace.planned_us();
+    ASSERT_EQ(trace.stages_size(), 2);
+    uint64_t accounted_us = 0;
+    for (const v1::StageTiming& stage : trace.stages()) accounted_us += stage.queue_us() + stage.compute_us();
+    EXPECT_LE(accounted_us, trace.round_trip_us() + 4);  // each of the four is rounded
+    EXPECT_EQ(trace.lost(), 0u);
+    prefill += trace.prefill_tokens();
+    decode += trace.decode_tokens();
+  }
+  EXPECT_EQ(prefill, 3u);
+  EXPECT_EQ(decode, 9u);
+  coordinator_->Stop();
+  EXPECT_FALSE(watch->Read(&trace));
+  EXPECT_EQ(watch->Finish().error_code(), grpc::UNAVAILABLE);
+}
+
 TEST_F(GrpcClusterTest, WorkerOfAnotherProtocolVersionIsRefusedWithBothNumbers) {
   StartCoordinator(1);
   auto cluster = v1::Cluster::NewStub(proto_support::MakeChannel(server_));
