@@ -10,7 +10,8 @@ namespace {
 constexpr KvFormat kFormats[] = {{KvType::kF32, "f32", 1, 4},
                                  {KvType::kF16, "f16", 1, 2},
                                  {KvType::kBF16, "bf16", 1, 2},
-                                 {KvType::kQ8_0, "q8_0", 32, 34}};
+                                 {KvType::kQ8_0, "q8_0", 32, 34},
+                                 {KvType::kQ4_0, "q4_0", 32, 18}};
 
 }  // namespace
 

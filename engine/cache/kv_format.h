@@ -16,6 +16,9 @@ struct KvFormat {
   KvType type;
   absl::string_view name;               // of flags
   int32_t block_elements, block_bytes;  // keys and values are whole blocks
+
+  // Whether attention takes queries as int8.
+  bool int8_queries() const { return block_elements > 1; }
 };
 
 std::span<const KvFormat> AllKvFormats();  // in the order of KvType

@@ -9,14 +9,10 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
+#include "engine/cache/int4_block.h"
 #include "engine/quant/block_format.h"
 
 namespace tandem::engine {
-namespace {
-
-constexpr int32_t kQ8Block = 32;
-
-}  // namespace
 
 absl::StatusOr<uint64_t> KvPages::PoolBytes(const KvShape& shape) {
   if (shape.page_tokens % kKeyTile != 0 || shape.key_dim % 4 != 0 || shape.value_dim % 4 != 0) {
@@ -79,7 +75,7 @@ void KvPages::Write(uint32_t page, int32_t layer, int32_t slot, const float* key
 }
 
 void KvPages::WriteKey(std::byte* page, int32_t slot, const float* key) const {
-  if (shape_.type == KvType::kQ8_0) return WriteBlocks(page, slot, key, shape_.key_dim, 4);
+  if (FindKvFormat(shape_.type).block_elements > 1) return WriteBlocks(page, slot, key, shape_.key_dim, true);
   const int64_t first = int64_t{slot / kKeyTile} * kKeyTile * shape_.key_dim + slot % kKeyTile;
   if (shape_.type == KvType::kF32) {
     float* to = reinterpret_cast<float*>(page) + first;
@@ -97,7 +93,7 @@ void KvPages::WriteKey(std::byte* page, int32_t slot, const float* key) const {
 }
 
 void KvPages::WriteValue(std::byte* page, int32_t slot, const float* value) const {
-  if (shape_.type == KvType::kQ8_0) return WriteBlocks(page, slot, value, shape_.value_dim, kQ8Block);
+  if (FindKvFormat(shape_.type).block_elements > 1) return WriteBlocks(page, slot, value, shape_.value_dim, false);
   const int64_t first = int64_t{slot} * shape_.value_dim;
   if (shape_.type == KvType::kF32) {
     std::copy_n(value, shape_.value_dim, reinterpret_cast<float*>(page) + first);
@@ -106,19 +102,26 @@ void KvPages::WriteValue(std::byte* page, int32_t slot, const float* value) cons
   }
 }
 
-void KvPages::WriteBlocks(std::byte* page, int32_t slot, const float* row, int32_t dim, int32_t unit) const {
-  constexpr int64_t kBlockBytes = kKeyTile * (2 + kQ8Block);
+void KvPages::WriteBlocks(std::byte* page, int32_t slot, const float* row, int32_t dim, bool keys) const {
+  const int32_t block_bytes = FindKvFormat(shape_.type).block_bytes, row_bytes = block_bytes - 2;
+  const int32_t unit = keys ? 4 : row_bytes;  // bytes that lie together, before those of the tile's 15 other tokens
   const int32_t lane = slot % kKeyTile;
-  std::byte* block = page + int64_t{slot / kKeyTile} * (dim / kQ8Block) * kBlockBytes;
-  for (int32_t begin = 0; begin < dim; begin += kQ8Block, block += kBlockBytes) {
-    int8_t q[kQ8Block];
-    float scale;
-    int32_t sum16[kQ8Block / 16];
-    kernels_.quantize_block32(row + begin, kQ8Block, q, &scale, sum16);
-    const uint16_t half = FloatToHalf(scale);
+  std::byte* block = page + int64_t{slot / kKeyTile} * (dim / kKvBlock) * kKeyTile * block_bytes;
+  for (int32_t begin = 0; begin < dim; begin += kKvBlock, block += kKeyTile * block_bytes) {
+    int8_t q[kKvBlock];
+    uint16_t half;
+    if (shape_.type == KvType::kQ8_0) {
+      float scale;
+      int32_t sum16[kKvBlock / 16];
+      kernels_.quantize_block32(row + begin, kKvBlock, q, &scale, sum16);
+      half = FloatToHalf(scale);
+    } else {
+      half = QuantizeToInt4(row + begin, q);
+      JoinNibbles(keys ? 4 : kKvBlock / 2, q);
+    }
     std::memcpy(block + 2 * lane, &half, sizeof(half));
-    for (int32_t e = 0; e < kQ8Block; e += unit) {
-      std::memcpy(block + 2 * kKeyTile + e * kKeyTile + lane * unit, q + e, unit);
+    for (int32_t i = 0; i < row_bytes; i += unit) {
+      std::memcpy(block + 2 * kKeyTile + i * kKeyTile + lane * unit, q + i, unit);
     }
   }
 }

@@ -25,7 +25,8 @@ struct KvShape {
 
 // A fixed pool of pages; one page holds `page_tokens` consecutive tokens of one sequence for all layers of the stage.
 // Layout:    [num_pages, layers], of each keys [kv_heads, page_tokens / 16, key_dim, 16 tokens], then values [kv_heads,
-//            page_tokens, value_dim], so a page is contiguous. Q8_0 blocks: engine/cpu/kernels/kernel_args.h.
+//            page_tokens, value_dim], so a page is contiguous. Blocks of Q8_0 and Q4_0:
+//            engine/cpu/kernels/kernel_args.h.
 // Memory:    reserved once in Create and never grown; the operating system backs a page when it is first written.
 // Ownership: owns its memory; not movable, since kernels hold pointers into it.
 // Threading: thread-compatible; calls of Write for different rows may run at the same time.
@@ -43,7 +44,7 @@ class KvPages {
 
   // Stores one token of one layer at row `slot` of `page`: `keys` are [kv_heads, key_dim], `values` [kv_heads,
   // value_dim], unread where none are stored. F16 and BF16 round to nearest even; Q8_0
-  // is quantize_block32 with its scales rounded to F16.
+  // is quantize_block32 with its scales rounded to F16, Q4_0 QuantizeToInt4.
   void Write(uint32_t page, int32_t layer, int32_t slot, const float* keys, const float* values);
 
   // Keys and values of one head of page 0, as AttentionArgs wants them; those of page n are n * page_bytes() further
@@ -66,8 +67,8 @@ class KvPages {
   }
   void WriteKey(std::byte* page, int32_t slot, const float* key) const;
   void WriteValue(std::byte* page, int32_t slot, const float* value) const;
-  // Q8_0: `unit` neighbours of a row lie together, then those of the 15 other tokens of the tile.
-  void WriteBlocks(std::byte* page, int32_t slot, const float* row, int32_t dim, int32_t unit) const;
+  // Q8_0 and Q4_0.
+  void WriteBlocks(std::byte* page, int32_t slot, const float* row, int32_t dim, bool keys) const;
   // F16 and BF16.
   void Narrow(const float* x, int32_t count, uint16_t* out) const;
 

@@ -175,7 +175,7 @@ int64_t AttentionLayer::MakeRuns(const Step& step, int64_t run_tokens) {
 }
 
 Activations AttentionLayer::QuantizeQuery(int64_t row) const {
-  if (kv_.shape().type != KvType::kQ8_0) return {};
+  if (!FindKvFormat(kv_.shape().type).int8_queries()) return {};
   const Int8Rows& to = context_.scratch.int8_q;
   const int64_t dim = context_.spec.query_dim();
   int8_t* q = to.q + row * dim;

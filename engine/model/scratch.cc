@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "engine/cache/kv_format.h"
 #include "engine/cpu/kernel_table.h"
 #include "engine/model/model_layout.h"
 
@@ -87,7 +88,7 @@ ScratchShape ScratchShape::Of(const ModelSpec& spec, const GgufFile& file, const
   shape.tokens = options.max_step_tokens;
   shape.hidden = spec.hidden;
   SetAttentionWidths(spec, &shape);
-  if (options.kv_type == KvType::kQ8_0) shape.int8_q = shape.tokens * shape.q_width;
+  if (FindKvFormat(options.kv_type).int8_queries()) shape.int8_q = shape.tokens * shape.q_width;
   shape.num_pages = options.num_pages;
   int64_t ffn = 0;  // of a token
   for (int32_t layer = options.first_layer; layer < options.end_layer; ++layer) {

@@ -102,7 +102,7 @@ class Scratch {
   };
   Rotations rotations[2];
   Int8Rows int8_block32, int8_block256;
-  Int8Rows int8_q;                      // of q, for a Q8_0 cache; else null
+  Int8Rows int8_q;                      // of q, for a cache that takes int8 queries; else null
   TokenPlace* places = nullptr;         // [tokens]
   TokenRun* attention_runs = nullptr;   // [tokens]
   uint64_t* page_written_in = nullptr;  // [num_pages] number of the step that last wrote the page

@@ -3,6 +3,6 @@
 
 namespace tandem::engine {
 
-enum class KvType { kF32, kF16, kBF16, kQ8_0 };
+enum class KvType { kF32, kF16, kBF16, kQ8_0, kQ4_0 };
 
 }  // namespace tandem::engine

@@ -219,8 +219,10 @@ absl::StatusOr<engine::KvType> KvTypeFromProto(v1::KvType type) {
       return engine::KvType::kBF16;
     case v1::KV_TYPE_Q8_0:
       return engine::KvType::kQ8_0;
+    case v1::KV_TYPE_Q4_0:
+      return engine::KvType::kQ4_0;
     default:
-      return Bad("kv type is ", static_cast<int>(type), ", expected 1 (F32), 2 (F16), 3 (BF16) or 4 (Q8_0)");
+      return Bad("kv type is ", static_cast<int>(type), ", expected 1 (F32), 2 (F16), 3 (BF16), 4 (Q8_0) or 5 (Q4_0)");
   }
 }
 
@@ -234,6 +236,8 @@ v1::KvType KvTypeToProto(engine::KvType type) {
       return v1::KV_TYPE_BF16;
     case engine::KvType::kQ8_0:
       return v1::KV_TYPE_Q8_0;
+    case engine::KvType::kQ4_0:
+      return v1::KV_TYPE_Q4_0;
   }
   return v1::KV_TYPE_UNSPECIFIED;
 }

@@ -69,7 +69,7 @@ struct Measured {
 
 // Bounds of the errors, in the order of KvType. A model of random weights, unlike a trained one, chooses other experts
 // when something is rounded a little coarser, so only its F32 and F16 errors are bounded where there are many of them.
-constexpr double kReferenceBounds[] = {kMaxErrorF32, kMaxErrorF16Kv, kMaxErrorBF16Kv, kMaxErrorQ8_0Kv};
+constexpr double kReferenceBounds[] = {kMaxErrorF32, kMaxErrorF16Kv, kMaxErrorBF16Kv, kMaxErrorQ8_0Kv, kMaxErrorQ4_0Kv};
 constexpr double kRestatementBounds[] = {kMaxErrorF32, kMaxErrorF16Kv};
 
 std::string ErrorCells(const Measured& measured) {
@@ -163,12 +163,12 @@ ConformanceSection ReferenceSection() {
   ConformanceSection section;
   section.markdown = absl::StrFormat(
       "## Architectures against llama.cpp\n\nRandom-weight F32 models: relative L2 error of the logits by type of the "
-      "KV "
-      "cache (bounds %.0e, %.0e, %.1e and %.0e; - where heads are not of whole blocks of 32), %d greedy tokens equal, "
-      "and the same bits with one stage a layer.\n\n"
-      "| model | architecture | F32 KV | F16 KV | BF16 KV | Q8_0 KV | greedy | split | bits | passed |\n"
-      "|---|---|---|---|---|---|---|---|---|---|\n",
-      kMaxErrorF32, kMaxErrorF16Kv, kMaxErrorBF16Kv, kMaxErrorQ8_0Kv, kGreedyTokens);
+      "KV cache (bounds %.0e, %.0e, %.1e, %.0e and %.0e; - where heads are not of whole blocks of 32), %d greedy "
+      "tokens "
+      "equal, and the same bits with one stage a layer.\n\n"
+      "| model | architecture | F32 KV | F16 KV | BF16 KV | Q8_0 KV | Q4_0 KV | greedy | split | bits | passed |\n"
+      "|---|---|---|---|---|---|---|---|---|---|---|\n",
+      kMaxErrorF32, kMaxErrorF16Kv, kMaxErrorBF16Kv, kMaxErrorQ8_0Kv, kMaxErrorQ4_0Kv, kGreedyTokens);
   for (const std::string& name : ReferenceNames("arch", ".gguf")) {
     const auto file = GgufFile::Open(absl::StrCat(ReferenceFolder(), "/arch/", name, ".gguf"));
     if (!file.ok()) {

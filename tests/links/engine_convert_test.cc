@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "absl/strings/ascii.h"
+#include "engine/cache/kv_format.h"
 
 namespace tandem::proto_support {
 namespace {
@@ -168,11 +169,10 @@ TEST(DryFromProtoTest, DefaultsFieldsAndErrors) {
 }
 
 TEST(KvTypeTest, ConvertsBothWaysAndRefusesTheRest) {
-  for (const engine::KvType type :
-       {engine::KvType::kF32, engine::KvType::kF16, engine::KvType::kBF16, engine::KvType::kQ8_0}) {
-    EXPECT_EQ(*KvTypeFromProto(KvTypeToProto(type)), type);
+  for (const engine::KvFormat& format : engine::AllKvFormats()) {
+    EXPECT_EQ(*KvTypeFromProto(KvTypeToProto(format.type)), format.type);
   }
-  for (const int type : {0, 5, -1}) {
+  for (const int type : {0, 6, -1}) {
     EXPECT_EQ(KvTypeFromProto(static_cast<v1::KvType>(type)).status().code(), absl::StatusCode::kInvalidArgument);
   }
 }

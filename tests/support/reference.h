@@ -43,6 +43,7 @@ inline constexpr double kMaxErrorF32 = 1e-4;
 inline constexpr double kMaxErrorF16Kv = 2e-3;
 inline constexpr double kMaxErrorBF16Kv = 8 * kMaxErrorF16Kv;  // three bits fewer
 inline constexpr double kMaxErrorQ8_0Kv = 5e-2;                // int8 queries, keys and values
+inline constexpr double kMaxErrorQ4_0Kv = 4e-1;                // keys and values of four bits
 inline constexpr double kMaxErrorRatio = 1.05;
 
 // ||a - b|| / ||b|| in double precision; infinity if the sizes differ or b is empty.

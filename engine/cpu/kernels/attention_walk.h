@@ -4,10 +4,11 @@
 // V names what a set can do with 16 floats (V::Floats), which scores take as lanes for keys and values as lanes for
 // elements: Zero, Set1, Load, Store, Add, Sub, Mul, Fma, Max, MaxOf (of the lanes), Fold (8, 4, 2, 1), Exp, Capped,
 // Visible (lanes outside [first, end) become -infinity), Transpose (16 x 16, in place), LoadF16, LoadBF16, LoadInt8,
-// and for Q8_0 pages ByteOfWords (byte i of each of 16 words, as a signed number), LoadUnit (16 keys x 4 int8), and
-// DotStart, Dot and DotEnd, the exact sum of the products of units with the 4 int8 of a query's word. V::kChains is how
-// many accumulators of Floats fit the registers beside what they are fed with, V::kQueries how many queries share a
-// loaded key; both powers of two, without influence on the bits.
+// LoadNibbles (as numbers 16 times as large: the lower ones of 16 bytes or the upper ones), and for pages of blocks
+// PartOfWords (some bits of each of 16 words, as a signed number), LoadUnit (16 keys x 4 int8), LoadNibbleUnit (from
+// nibbles, likewise 16 times as large), and DotStart, Dot and DotEnd, the exact sum of the products of units with the 4
+// int8 of a query's word. V::kChains is how many accumulators of Floats fit the registers beside what they are fed
+// with, V::kQueries how many queries share a loaded key; both powers of two, without influence on the bits.
 #pragma once
 
 #include "engine/cpu/kernels/attention_pages.h"
@@ -166,7 +167,7 @@ class AttentionWalk {
       for (int word = 0; word < Elements::kBlock / 4; ++word) {
         typename V::Unit key[kAtOnce];
         for (int u = 0; u < kAtOnce; ++u) {
-          key[u] = V::LoadUnit(keys_[t + u] + b * Elements::kBlockBytes + Elements::kScales + word * 4 * kKeyTile);
+          key[u] = Elements::KeyUnit(keys_[t + u] + b * Elements::kBlockBytes, word);
         }
         for (int n = 0; n < kQueries; ++n) {
           int32_t four;
@@ -175,7 +176,7 @@ class AttentionWalk {
         }
       }
       for (int u = 0; u < kAtOnce; ++u) {
-        const Floats scales = V::LoadF16(keys_[t + u] + b * Elements::kBlockBytes);
+        const Floats scales = Elements::Scales(keys_[t + u] + b * Elements::kBlockBytes);
         for (int n = 0; n < kQueries; ++n) {
           const Floats scale = V::Mul(scales, V::Set1(queries[n].int8.scale[b]));
           s[n][u] = V::Fma(scale, V::DotEnd(dot[n][u]), s[n][u]);
@@ -285,11 +286,11 @@ class AttentionWalk {
     for (int t = FirstTile(all_); t < EndTile(all_); ++t) {
       const std::byte* block = values_[t] + d / kGathered * Elements::kBlockBytes;
       float scales[kKeyTile];
-      V::Store(scales, V::LoadF16(block));
+      V::Store(scales, Elements::Scales(block));
       for (int j = 0; j < kKeyTile; ++j) {
-        const std::byte* row = block + Elements::kScales + j * kGathered;
-        for (int begin = 0; begin < kGathered; begin += 16) {
-          V::Store(gathered_[t * kKeyTile + j] + begin, V::Mul(V::Set1(scales[j]), V::LoadInt8(row + begin)));
+        for (int half = 0; half < 2; ++half) {
+          const Floats values = V::Mul(V::Set1(scales[j]), Elements::Values(block, j, half));
+          V::Store(gathered_[t * kKeyTile + j] + half * 16, values);
         }
       }
     }
@@ -402,6 +403,8 @@ inline void AttentionOf(const AttentionArgs& args) {
       return AttentionWalk<V, BF16Elements<V>>(args).Run();
     case KvType::kQ8_0:
       return AttentionWalk<V, Q8Elements<V>>(args).Run();
+    case KvType::kQ4_0:
+      return AttentionWalk<V, Q4Elements<V>>(args).Run();
   }
 }
 

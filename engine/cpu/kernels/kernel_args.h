@@ -54,7 +54,7 @@ inline constexpr int kMaxAttentionQueries = 32;
 
 // A query head of one token. Borrowed pointers.
 struct AttentionQuery {
-  const float* q;           // [key_dim]; not read by Q8_0 pages, which take ...
+  const float* q;           // [key_dim]; not read by Q8_0 and Q4_0 pages, which take ...
   Activations int8;         // ... the same as int8 with a scale per 32 (quantize_block32): one row of key_dim
   float* out;               // [value_dim]; overlaps no query
   const float* sink;        // null: none
@@ -68,11 +68,14 @@ struct AttentionQuery {
 // and in Q8_0, a scale d in F16 for 32 elements of a token and k or v = d * q with an int8 q of -127 to 127:
 //   keys    [page_tokens / 16, key_dim / 32] of 16 scales, then [8, 16 keys, 4] int8, as packed Q8_0 weights lie
 //   values  [page_tokens / 16, value_dim / 32] of 16 scales, then [16 tokens, 32] int8
+// Q4_0 has q of -8 to 7 in 4 bits, two's complement, and counts as Q8_0 with int8 values 16 q and a scale d / 16:
+//   keys    as above, then [4, 16 keys, 4] bytes: of eight neighbours, the low nibbles hold the first four
+//   values  as above, then [16 tokens, 16] bytes: the low nibbles hold the first 16
 // What keys are not visible is not read, but for those that share a tile of 16 with visible ones.
 //
 // Canonical order, each query on its own: blocks of 64 keys whose first position is a multiple of 64, beginning with
 // that of first_key; in a block, over the visible keys j ascending,
-//   s_j = fma(q_d, k_jd, s_j) for d ascending from s_j = +0, then s_j = scale * s_j; Q8_0: s_j = fma(d * s, float(dot),
+//   s_j = fma(q_d, k_jd, s_j) for d ascending from s_j = +0, then s_j = scale * s_j; int8: s_j = fma(d * s, float(dot),
 //         s_j) for each 32 elements, as MatMulArgs has it
 //         with a cap: s_j = cap - 2 cap / (1 + exp(s_j * (2 / cap))), which is cap * tanh
 //   m' = max(m, max s);  c = exp(m - m'), which is 1 where the maximum stays and 0 in the first block
@@ -90,7 +93,7 @@ struct AttentionArgs {
   const uint32_t* pages;  // numbers of the sequence's pages
   int page_tokens;        // a multiple of 16
   KvType type;
-  int key_dim, value_dim;  // any multiples of 4; Q8_0: of 32
+  int key_dim, value_dim;  // any multiples of 4; Q8_0, Q4_0: of 32
   float scale;
   float cap;  // of the scores; 0: none
 };

@@ -5,10 +5,12 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <utility>
+#include <limits>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "engine/cache/int4_block.h"
 #include "engine/quant/block_format.h"
 
 namespace tandem::engine {
@@ -140,17 +142,82 @@ TEST(KvPagesTest, Q8_0KeepsScalesAndBytesOfSixteenTokensTogether) {
   }
 }
 
-TEST(KvPagesTest, Q8_0RefusesRowsThatAreNotOfWholeBlocks) {
-  for (const auto& [key_dim, value_dim] : {std::pair(48, 64), std::pair(64, 80)}) {
+// Nibble `at % 2` of byte `at / 2`, as a signed number.
+int Nibble(const std::byte* bytes, int at) {
+  const int nibble = std::to_integer<int>(bytes[at / 2]) >> (at % 2 * 4) & 15;
+  return nibble < 8 ? nibble : nibble - 16;
+}
+
+TEST(KvPagesTest, Q4_0KeepsScalesAndNibblesOfSixteenTokensTogether) {
+  KvShape shape = kShape;
+  shape.type = KvType::kQ4_0;
+  shape.page_tokens = 32;
+  shape.key_dim = 64;
+  shape.value_dim = 32;
+  const auto pages = MakePages(shape);
+  EXPECT_EQ(pages->bytes(), 3u * 2 * 2 * 32 * (64 + 32) / 32 * 18);
+  constexpr int kSlot = 21, kBlockBytes = 16 * 18;
+  // Blocks that differ by their scales, of integers in an order of their own.
+  const auto integer = [](int d) { return (d * 5 + 3) % 16 - 8; };
+  const auto scale = [](int block) {
+    return static_cast<float>(block % 2 == 0 ? 0.5 : -2) * static_cast<float>(1 + block);
+  };
+  std::vector<float> keys(128), values(64);
+  for (int d = 0; d < 128; ++d) keys[d] = scale(d / 32) * static_cast<float>(integer(d));
+  for (int d = 0; d < 64; ++d) values[d] = scale(4 + d / 32) * static_cast<float>(integer(d));
+  pages->Write(2, 1, kSlot, keys.data(), values.data());
+  const auto expect_scale = [&](const std::byte* block, int number) {
+    uint16_t half;
+    std::memcpy(&half, block + kSlot % 16 * 2, 2);
+    EXPECT_EQ(HalfToFloat(half), scale(number));
+  };
+  for (int head = 0; head < 2; ++head) {
+    for (int d = 0; d < 64; ++d) {
+      const std::byte* block = pages->keys(1, head) + 2 * pages->page_bytes() + (kSlot / 16 * 2 + d / 32) * kBlockBytes;
+      expect_scale(block, head * 2 + d / 32);
+      const int byte = d % 32 / 8 * 64 + kSlot % 16 * 4 + d % 4;
+      EXPECT_EQ(Nibble(block + 32, 2 * byte + d % 8 / 4), integer(head * 64 + d)) << d;
+    }
+    for (int d = 0; d < 32; ++d) {
+      const std::byte* block = pages->values(1, head) + 2 * pages->page_bytes() + kSlot / 16 * kBlockBytes;
+      expect_scale(block, 4 + head);
+      EXPECT_EQ(Nibble(block + 32, 2 * (kSlot % 16 * 16 + d % 16) + d / 16), integer(head * 32 + d)) << d;
+    }
+  }
+}
+
+TEST(KvPagesTest, Int4RoundsToTheNearestAndTakesAnyNumber) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  float x[kKvBlock] = {-4.0f, 3.9f, 1.24f, 1.26f, 0.75f, 1.25f, 0.0f, -0.24f};
+  int8_t q[kKvBlock];
+  EXPECT_EQ(HalfToFloat(QuantizeToInt4(x, q)), 0.5f);
+  const int want[] = {-8, 7, 2, 3, 2, 2, 0, 0, 0};  // 7.8 is beyond 7; ties go to the even neighbour
+  for (int i = 0; i < 9; ++i) EXPECT_EQ(q[i], want[i]) << i;
+
+  const float zeros[kKvBlock] = {};
+  EXPECT_EQ(HalfToFloat(QuantizeToInt4(zeros, q)), 0.0f);
+  for (const int8_t integer : q) EXPECT_EQ(integer, 0);
+
+  for (const float odd : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN(), 3e38f, 1e-40f, -1e-9f}) {
+    std::fill_n(x, kKvBlock, 1.0f);
+    x[5] = odd;
+    EXPECT_TRUE(std::isfinite(HalfToFloat(QuantizeToInt4(x, q)))) << odd;
+    for (const int8_t integer : q) EXPECT_TRUE(integer >= -8 && integer <= 7) << odd;
+  }
+}
+
+TEST(KvPagesTest, BlocksRefuseRowsThatAreNotWholeOnes) {
+  for (const auto& [type, key_dim, value_dim] :
+       {std::tuple(KvType::kQ8_0, 48, 64), std::tuple(KvType::kQ8_0, 64, 80), std::tuple(KvType::kQ4_0, 64, 16)}) {
     KvShape shape = kShape;
-    shape.type = KvType::kQ8_0;
+    shape.type = type;
     shape.key_dim = key_dim;
     shape.value_dim = value_dim;
     const absl::Status status = KvPages::Create(shape, KernelsFor(Isa::kScalar)).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_NE(status.message().find(absl::StrFormat("q8_0 takes keys and values in blocks of 32 elements, and the "
+    EXPECT_NE(status.message().find(absl::StrFormat("%s takes keys and values in blocks of 32 elements, and the "
                                                     "model's have %d and %d",
-                                                    key_dim, value_dim)),
+                                                    FindKvFormat(type).name, key_dim, value_dim)),
               absl::string_view::npos)
         << status;
   }
@@ -161,8 +228,9 @@ TEST(KvFormatTest, NamesAreParsedAndOthersRefused) {
     EXPECT_EQ(*ParseKvType(format.name), format.type);
     EXPECT_EQ(&FindKvFormat(format.type), &format);
   }
-  EXPECT_EQ(ParseKvType("q4_0").status().message(), "KV type \"q4_0\", expected one of f32, f16, bf16, q8_0");
+  EXPECT_EQ(ParseKvType("q5_0").status().message(), "KV type \"q5_0\", expected one of f32, f16, bf16, q8_0, q4_0");
   EXPECT_EQ(KvBytes(KvType::kQ8_0, 64), 68u);
+  EXPECT_EQ(KvBytes(KvType::kQ4_0, 64), 36u);
   EXPECT_EQ(KvBytes(KvType::kBF16, 64), 128u);
 }
 

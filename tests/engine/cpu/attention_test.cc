@@ -22,7 +22,10 @@ struct Range {
   int first, end;
 };
 
-constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0};
+constexpr KvType kTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0};
+
+// Blocks of 32 elements, int8 queries.
+bool IsOfBlocks(KvType type) { return type == KvType::kQ8_0 || type == KvType::kQ4_0; }
 
 // Some queries, and the keys and values of one sequence, [keys, dim], as the pages hold them.
 class AttentionInput {
@@ -31,7 +34,7 @@ class AttentionInput {
       : dim_(dim), value_dim_(dim), type_(type), seen_(std::move(seen)) {
     for (const Range& range : seen_) num_keys_ = std::max(num_keys_, range.end);
     q_ = RandomFloats(rng, seen_.size() * dim, -4, magnitude);
-    if (type == KvType::kQ8_0) QuantizeQueries();
+    if (IsOfBlocks(type)) QuantizeQueries();
     for (Rows* rows : {&k_, &v_}) {
       rows->values = RandomFloats(rng, static_cast<size_t>(num_keys_) * dim, -6, 2);
       Round(rows);
@@ -53,7 +56,7 @@ class AttentionInput {
         to.insert(to.end(), from.begin() + j * row, from.begin() + j * row + count);
       };
       take(result.v_.values, k_.values, dim_, value_dim);
-      if (type_ != KvType::kQ8_0) continue;
+      if (!IsOfBlocks(type_)) continue;
       take(result.v_.q, k_.q, dim_, value_dim);
       take(result.v_.scales, k_.scales, blocks, value_blocks);
     }
@@ -138,7 +141,7 @@ class AttentionInput {
  private:
   static constexpr float kSink = 0.75f, kScale = 0.25f;
 
-  // Rows as numbers, and as the blocks of Q8_0.
+  // Rows as numbers, and as blocks.
   struct Rows {
     std::vector<float> values;     // what the pages hold
     std::vector<int8_t> q;         // [rows, dim]
@@ -155,38 +158,59 @@ class AttentionInput {
   }
 
   void Round(Rows* rows) const {
-    if (type_ == KvType::kQ8_0) {
+    if (IsOfBlocks(type_)) {
       std::vector<float> scales(rows->values.size() / 32);
       std::vector<int32_t> sums(rows->values.size() / 16);
       rows->q.resize(rows->values.size());
       KernelsFor(Isa::kScalar)
           .quantize_block32(rows->values.data(), rows->values.size(), rows->q.data(), scales.data(), sums.data());
-      for (const float scale : scales) rows->scales.push_back(FloatToHalf(scale));
+      // The integers of Q4_0 are those of Q8_0 / 16, all from -8 to 7.
+      if (type_ == KvType::kQ4_0) {
+        for (int8_t& q : rows->q) q = static_cast<int8_t>(q == 127 ? 7 : q == -127 ? -8 : q >> 4);
+      }
+      for (const float scale : scales) rows->scales.push_back(FloatToHalf(type_ == KvType::kQ4_0 ? 16 * scale : scale));
     }
     for (size_t i = 0; i < rows->values.size(); ++i) {
       float& value = rows->values[i];
       if (type_ == KvType::kF16) value = HalfToFloat(FloatToHalf(value));
       if (type_ == KvType::kBF16) value = std::bit_cast<float>(std::bit_cast<uint32_t>(value) & 0xffff0000u);
-      if (type_ == KvType::kQ8_0) value = HalfToFloat(rows->scales[i / 32]) * static_cast<float>(rows->q[i]);
+      if (IsOfBlocks(type_)) value = HalfToFloat(rows->scales[i / 32]) * static_cast<float>(rows->q[i]);
     }
   }
 
   uint64_t RowBytes(int dim) const {
-    if (type_ == KvType::kQ8_0) return dim / 32 * 34;
+    if (IsOfBlocks(type_)) return dim / 32 * (2 + TokenBytes());
     return dim * (type_ == KvType::kF32 ? 4 : 2);
   }
   void PutKey(int j, int d, int slot, std::byte* page) const {
-    if (type_ == KvType::kQ8_0) return PutBlock(k_, j, d, slot, dim_, d % 32 / 4 * 64 + slot % 16 * 4 + d % 4, page);
+    if (type_ == KvType::kQ8_0) return PutInt8(k_, j, d, slot, dim_, d % 32 / 4 * 64 + slot % 16 * 4 + d % 4, page);
+    if (type_ == KvType::kQ4_0) {
+      return PutNibble(k_, j, d, slot, dim_, d % 32 / 8 * 64 + slot % 16 * 4 + d % 4, d % 8 / 4, page);
+    }
     Put(k_.values[j * dim_ + d], page, slot / 16 * 16 * dim_ + d * 16 + slot % 16);
   }
   void PutValue(int j, int d, int slot, std::byte* page) const {
-    if (type_ == KvType::kQ8_0) return PutBlock(v_, j, d, slot, value_dim_, slot % 16 * 32 + d % 32, page);
+    if (type_ == KvType::kQ8_0) return PutInt8(v_, j, d, slot, value_dim_, slot % 16 * 32 + d % 32, page);
+    if (type_ == KvType::kQ4_0) {
+      return PutNibble(v_, j, d, slot, value_dim_, slot % 16 * 16 + d % 16, d % 32 / 16, page);
+    }
     Put(v_.values[j * value_dim_ + d], page, slot * value_dim_ + d);
   }
-  static void PutBlock(const Rows& rows, int j, int d, int slot, int dim, int at, std::byte* page) {
-    std::byte* block = page + (slot / 16 * (dim / 32) + d / 32) * 544;
+  // Bytes of a token in a block, beside its scale.
+  int TokenBytes() const { return type_ == KvType::kQ8_0 ? 32 : 16; }
+  // The first of a block's integers, behind the scales, of which it writes the token's.
+  std::byte* Block(const Rows& rows, int j, int d, int slot, int dim, std::byte* page) const {
+    std::byte* block = page + (slot / 16 * (dim / 32) + d / 32) * 16 * (2 + TokenBytes());
     std::memcpy(block + slot % 16 * 2, &rows.scales[(j * dim + d) / 32], 2);
-    block[32 + at] = static_cast<std::byte>(rows.q[j * dim + d]);
+    return block + 32;
+  }
+  void PutInt8(const Rows& rows, int j, int d, int slot, int dim, int at, std::byte* page) const {
+    Block(rows, j, d, slot, dim, page)[at] = static_cast<std::byte>(rows.q[j * dim + d]);
+  }
+  void PutNibble(const Rows& rows, int j, int d, int slot, int dim, int at, int upper, std::byte* page) const {
+    std::byte& byte = Block(rows, j, d, slot, dim, page)[at];
+    const std::byte nibble{static_cast<uint8_t>(rows.q[j * dim + d] & 15)};
+    byte = upper != 0 ? (byte & std::byte{15}) | nibble << 4 : (byte & std::byte{0xf0}) | nibble;
   }
   void Put(float value, std::byte* page, int64_t element) const {
     const uint16_t half =
@@ -225,7 +249,7 @@ class AttentionTest : public ::testing::TestWithParam<KvType> {
   static std::vector<int> Dims(std::initializer_list<int> dims) {
     std::vector<int> result;
     for (const int dim : dims) {
-      if (GetParam() != KvType::kQ8_0 || dim % 32 == 0) result.push_back(dim);
+      if (!IsOfBlocks(GetParam()) || dim % 32 == 0) result.push_back(dim);
     }
     return result;
   }
@@ -243,7 +267,9 @@ TEST_P(AttentionTest, ScalarMatchesDoubleArithmetic) {
         // weight; the values are below 4.
         ASSERT_NEAR(out[d], want[d], 4e-4) << dim << " " << num_keys;
       }
-      EXPECT_GE(DistinctValues(out), static_cast<size_t>(dim / 2));
+      // 32 elements of one value in Q4_0 are of 16 integers.
+      const int distinct = num_keys == 1 && GetParam() == KvType::kQ4_0 ? dim / 8 : dim / 2;
+      EXPECT_GE(DistinctValues(out), static_cast<size_t>(distinct));
     }
   }
 }
@@ -319,7 +345,7 @@ TEST_P(AttentionTest, QueriesOfACallDoNotMeet) {
     for (const int window : {0, 20, 70}) {
       for (const int position : {0, 13, 60, 200}) {
         const int tokens = kMaxAttentionQueries / heads;
-        const AttentionInput input(rng, GetParam() == KvType::kQ8_0 ? 96 : 80, Chunk(heads, tokens, position, window),
+        const AttentionInput input(rng, IsOfBlocks(GetParam()) ? 96 : 80, Chunk(heads, tokens, position, window),
                                    GetParam(), 2);
         const int count = heads * tokens;
         std::vector<float> want;
@@ -345,7 +371,7 @@ TEST_P(AttentionTest, AnyNumberOfQueriesWithAnyRangesEqualsScalar) {
       const int first = static_cast<int>(rng() % 150);
       seen.push_back({first, first + 1 + static_cast<int>(rng() % 150)});
     }
-    const AttentionInput input(rng, GetParam() == KvType::kQ8_0 ? 32 : 36, seen, GetParam(), 2);
+    const AttentionInput input(rng, IsOfBlocks(GetParam()) ? 32 : 36, seen, GetParam(), 2);
     const Extras extras = {.cap = count % 2 == 0 ? 3.0f : 0.0f, .sink = count % 3 == 0};
     const std::vector<float> want = input.Run(Isa::kScalar, 48, extras);
     for (const Isa isa : VectorIsas()) {
@@ -379,7 +405,7 @@ TEST_P(AttentionTest, ResultIsIndependentOfPageSize) {
   }
 }
 
-constexpr const char* kTypeNames[] = {"F32", "F16", "BF16", "Q8_0"};
+constexpr const char* kTypeNames[] = {"F32", "F16", "BF16", "Q8_0", "Q4_0"};
 INSTANTIATE_TEST_SUITE_P(Pages, AttentionTest, ::testing::ValuesIn(kTypes),
                          [](const auto& info) { return kTypeNames[static_cast<int>(info.param)]; });
 

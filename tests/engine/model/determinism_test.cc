@@ -22,7 +22,7 @@ using testing::StageRunnerOptions;
 using testing::TinyFile;
 using testing::TinyModelShape;
 
-constexpr KvType kKvTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0};
+constexpr KvType kKvTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8_0, KvType::kQ4_0};
 constexpr int kTokens = 71;  // five pages of 16, the last one not full; two blocks of keys
 
 std::vector<int32_t> SomeTokens(int count, int32_t vocab, int32_t start) {

@@ -191,7 +191,7 @@ TEST(StageLoadTest, OptionsOutOfBoundsReturnInvalidArgument) {
   expect("first_layer is 2", [](StageOptions& o) { o.first_layer = 2; });
   expect("end_layer is 3, expected 1 to 2", [](StageOptions& o) { o.end_layer = 3; });
   expect("end_layer is 0", [](StageOptions& o) { o.end_layer = 0; });
-  expect("kv_type is 4", [](StageOptions& o) { o.kv_type = static_cast<KvType>(4); });
+  expect("kv_type is 5", [](StageOptions& o) { o.kv_type = static_cast<KvType>(5); });
   expect("page_tokens is 0", [](StageOptions& o) { o.page_tokens = 0; });
   expect("page_tokens is 24, expected a multiple of 16", [](StageOptions& o) { o.page_tokens = 24; });
   expect("num_pages is 0", [](StageOptions& o) { o.num_pages = 0; });

@@ -39,15 +39,21 @@ struct Lanes {
     const __m256i low = _mm256_cvtepu16_epi32(Load128(p)), high = _mm256_cvtepu16_epi32(Load128(p + 16));
     return {{_mm256_castsi256_ps(_mm256_slli_epi32(low, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(high, 16))}};
   }
-  static Floats LoadInt8(const std::byte* p) {
-    const __m128i bytes = Load128(p);
+  static Floats FromInt8(__m128i bytes) {
     return {{_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
              _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))}};
   }
-  static Floats ByteOfWords(const std::byte* p, int i) {
-    const __m128i shift = _mm_cvtsi32_si128(24 - 8 * i);
+  static Floats LoadInt8(const std::byte* p) { return FromInt8(Load128(p)); }
+  static Floats LoadNibbles(const std::byte* p, int upper) {
+    const __m128i shifted = _mm_sll_epi16(Load128(p), _mm_cvtsi32_si128(4 - 4 * upper));
+    return FromInt8(_mm_and_si128(shifted, _mm_set1_epi8(-16)));
+  }
+  template <int kBits>
+  static Floats PartOfWords(const std::byte* p, int first_bit) {
+    const __m128i shift = _mm_cvtsi32_si128(32 - kBits - first_bit);
     const __m256i low = _mm256_sll_epi32(Load256(p), shift), high = _mm256_sll_epi32(Load256(p + 32), shift);
-    return {{_mm256_cvtepi32_ps(_mm256_srai_epi32(low, 24)), _mm256_cvtepi32_ps(_mm256_srai_epi32(high, 24))}};
+    return {{_mm256_cvtepi32_ps(_mm256_srai_epi32(low, 32 - kBits)),
+             _mm256_cvtepi32_ps(_mm256_srai_epi32(high, 32 - kBits))}};
   }
   static void Store(float* p, Floats x) {
     _mm256_storeu_ps(p, x.half[0]);
@@ -81,12 +87,18 @@ struct Lanes {
     return {{engine::Capped(s.half[0], cap), engine::Capped(s.half[1], cap)}};
   }
 
-  // |k| * (q with the sign of k): both are at most 127, so two products fit int16 and nothing saturates.
+  // |k| * (q with the sign of k): at most 128 and 127, so two products fit int16 and nothing saturates.
   struct Unit {
     __m256i half[2];
   };
   using Sums = Unit;
   static Unit LoadUnit(const std::byte* p) { return {{Load256(p), Load256(p + 32)}}; }
+  static Unit LoadNibbleUnit(const std::byte* p, int upper) {
+    const __m128i shift = _mm_cvtsi32_si128(4 - 4 * upper);
+    const __m256i mask = _mm256_set1_epi8(-16);
+    return {{_mm256_and_si256(_mm256_sll_epi16(Load256(p), shift), mask),
+             _mm256_and_si256(_mm256_sll_epi16(Load256(p + 32), shift), mask)}};
+  }
   static Sums DotStart(int32_t) { return {{_mm256_setzero_si256(), _mm256_setzero_si256()}}; }
   static __m256i Dot8(__m256i sum, __m256i keys, __m256i word) {
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(keys), _mm256_sign_epi8(word, keys));

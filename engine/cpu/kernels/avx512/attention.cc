@@ -19,9 +19,14 @@ struct Lanes {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(Load256(p)), 16));
   }
   static Floats LoadInt8(const std::byte* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(Load128(p))); }
-  static Floats ByteOfWords(const std::byte* p, int i) {
-    const __m512i top = _mm512_sll_epi32(Load512(p), _mm_cvtsi32_si128(24 - 8 * i));
-    return _mm512_cvtepi32_ps(_mm512_srai_epi32(top, 24));
+  static Floats LoadNibbles(const std::byte* p, int upper) {
+    const __m128i shifted = _mm_sll_epi16(Load128(p), _mm_cvtsi32_si128(4 - 4 * upper));
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_and_si128(shifted, _mm_set1_epi8(-16))));
+  }
+  template <int kBits>
+  static Floats PartOfWords(const std::byte* p, int first_bit) {
+    const __m512i top = _mm512_sll_epi32(Load512(p), _mm_cvtsi32_si128(32 - kBits - first_bit));
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(top, 32 - kBits));
   }
   static void Store(float* p, Floats x) { _mm512_storeu_ps(p, x); }
   static Floats Add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
@@ -45,6 +50,11 @@ struct Lanes {
   using Unit = __m512i;
   using Sums = __m512i;
   static Unit LoadUnit(const std::byte* p) { return _mm512_xor_si512(Load512(p), _mm512_set1_epi8(-128)); }
+  static Unit LoadNibbleUnit(const std::byte* p, int upper) {
+    constexpr int kXorAnd = 0x78;  // of three bits: a ^ (b & c)
+    const __m512i shifted = _mm512_sll_epi16(Load512(p), _mm_cvtsi32_si128(4 - 4 * upper));
+    return _mm512_ternarylogic_epi32(_mm512_set1_epi8(-128), shifted, _mm512_set1_epi8(-16), kXorAnd);
+  }
   static Sums DotStart(int32_t query_sum) { return _mm512_set1_epi32(-128 * query_sum); }
   static Sums Dot(Sums sum, Unit keys, int32_t word) { return _mm512_dpbusd_epi32(sum, keys, _mm512_set1_epi32(word)); }
   static Floats DotEnd(Sums sum) { return _mm512_cvtepi32_ps(sum); }

@@ -27,19 +27,21 @@ struct Lanes {
       return vreinterpretq_f32_u32(vshll_n_u16(upper, 16));
     });
   }
-  static Floats LoadInt8(const std::byte* p) {
-    const int8x16_t bytes = vld1q_s8(reinterpret_cast<const int8_t*>(p));
+  static Floats LoadInt8(const std::byte* p) { return FromInt8(vld1q_s8(reinterpret_cast<const int8_t*>(p))); }
+  static Floats LoadNibbles(const std::byte* p, int upper) { return FromInt8(Nibbles(p, upper)); }
+  static Floats FromInt8(int8x16_t bytes) {
     const int16x8_t halves[2] = {vmovl_s8(vget_low_s8(bytes)), vmovl_s8(vget_high_s8(bytes))};
     return Each([&](int q) {
       const int16x4_t four = q % 2 == 0 ? vget_low_s16(halves[q / 2]) : vget_high_s16(halves[q / 2]);
       return vcvtq_f32_s32(vmovl_s16(four));
     });
   }
-  static Floats ByteOfWords(const std::byte* p, int i) {
-    const int32x4_t shift = vdupq_n_s32(24 - 8 * i);
+  template <int kBits>
+  static Floats PartOfWords(const std::byte* p, int first_bit) {
+    const int32x4_t shift = vdupq_n_s32(32 - kBits - first_bit);
     return Each([&](int q) {
       const int32x4_t words = vreinterpretq_s32_s8(vld1q_s8(reinterpret_cast<const int8_t*>(p + 16 * q)));
-      return vcvtq_f32_s32(vshrq_n_s32(vshlq_s32(words, shift), 24));
+      return vcvtq_f32_s32(vshrq_n_s32(vshlq_s32(words, shift), 32 - kBits));
     });
   }
   static void Store(float* p, Floats x) {
@@ -82,6 +84,9 @@ struct Lanes {
     const int8_t* first = reinterpret_cast<const int8_t*>(p);
     return {{vld1q_s8(first), vld1q_s8(first + 16), vld1q_s8(first + 32), vld1q_s8(first + 48)}};
   }
+  static Unit LoadNibbleUnit(const std::byte* p, int upper) {
+    return {{Nibbles(p, upper), Nibbles(p + 16, upper), Nibbles(p + 32, upper), Nibbles(p + 48, upper)}};
+  }
   static Sums DotStart(int32_t) {
     const int32x4_t zero = vdupq_n_s32(0);
     return {{zero, zero, zero, zero}};
@@ -122,6 +127,10 @@ struct Lanes {
   }
 
  private:
+  static int8x16_t Nibbles(const std::byte* p, int upper) {
+    const int8x16_t bytes = vld1q_s8(reinterpret_cast<const int8_t*>(p));
+    return vandq_s8(vshlq_s8(bytes, vdupq_n_s8(static_cast<int8_t>(4 - 4 * upper))), vdupq_n_s8(-16));
+  }
   template <typename Op>
   static Floats Each(Op op) {
     return {{op(0), op(1), op(2), op(3)}};

@@ -52,45 +52,67 @@ class FloatPages {
   const AttentionArgs& args_;
 };
 
-class Q8Pages {
+// The elements of 16 tokens behind a block's scales, as int8.
+struct Int8Block {
+  static constexpr int kBytes = 32;  // of a token
+  static float Scale(float d) { return d; }
+  static int Key(const std::byte* p, int slot, int e) { return At(p, (e / 4 * kKeyTile + slot) * 4 + e % 4); }
+  static int Value(const std::byte* p, int slot, int e) { return At(p, slot * kBytes + e); }
+
+ private:
+  static int At(const std::byte* p, int i) { return static_cast<int8_t>(p[i]); }
+};
+
+struct Int4Block {
+  static constexpr int kBytes = 16;
+  static float Scale(float d) { return d / 16; }
+  static int Key(const std::byte* p, int slot, int e) {
+    return At(p, (e / 8 * kKeyTile + slot) * 4 + e % 4, e % 8 >= 4);
+  }
+  static int Value(const std::byte* p, int slot, int e) { return At(p, slot * kBytes + e % 16, e >= 16); }
+
+ private:
+  static int At(const std::byte* p, int i, bool upper) {
+    return static_cast<int8_t>(upper ? p[i] & std::byte{0xf0} : p[i] << 4);
+  }
+};
+
+template <typename Block>
+class BlockPages {
  public:
-  explicit Q8Pages(const AttentionArgs& args) : args_(args) {}
+  explicit BlockPages(const AttentionArgs& args) : args_(args) {}
 
   float Value(int position, int d) const {
     const int slot = position % kKeyTile;
     if (args_.values == nullptr) {
-      const std::byte* block = Block(args_.keys, args_.key_dim, position, d);
-      return Scale(block, slot) * static_cast<float>(KeyElement(block, slot, d % kBlock));
+      const std::byte* block = BlockAt(args_.keys, args_.key_dim, position, d);
+      return Scale(block, slot) * static_cast<float>(Block::Key(block + kScales, slot, d % kBlock));
     }
-    const std::byte* block = Block(args_.values, args_.value_dim, position, d);
-    return Scale(block, slot) * static_cast<float>(Int8(block, slot * kBlock + d % kBlock));
+    const std::byte* block = BlockAt(args_.values, args_.value_dim, position, d);
+    return Scale(block, slot) * static_cast<float>(Block::Value(block + kScales, slot, d % kBlock));
   }
   float Product(const AttentionQuery& query, int position) const {
     const int slot = position % kKeyTile;
     float s = 0.0f;
     for (int b = 0; b < args_.key_dim / kBlock; ++b) {
-      const std::byte* block = Block(args_.keys, args_.key_dim, position, b * kBlock);
+      const std::byte* block = BlockAt(args_.keys, args_.key_dim, position, b * kBlock);
       int32_t dot = 0;
-      for (int e = 0; e < kBlock; ++e) dot += query.int8.q[b * kBlock + e] * KeyElement(block, slot, e);
+      for (int e = 0; e < kBlock; ++e) dot += query.int8.q[b * kBlock + e] * Block::Key(block + kScales, slot, e);
       s = std::fma(Scale(block, slot) * query.int8.scale[b], static_cast<float>(dot), s);
     }
     return s;
   }
 
  private:
-  static constexpr int kBlock = 32, kScales = 2 * kKeyTile, kBlockBytes = kScales + kKeyTile * kBlock;
+  static constexpr int kBlock = 32, kScales = 2 * kKeyTile, kBlockBytes = kScales + kKeyTile * Block::kBytes;
 
-  const std::byte* Block(const std::byte* first, int dim, int position, int d) const {
+  const std::byte* BlockAt(const std::byte* first, int dim, int position, int d) const {
     const std::byte* page = first + args_.pages[position / args_.page_tokens] * args_.page_bytes;
     const int64_t tile = position % args_.page_tokens / kKeyTile;
     return page + (tile * (dim / kBlock) + d / kBlock) * kBlockBytes;
   }
   static float Scale(const std::byte* block, int slot) {
-    return HalfToFloat(reinterpret_cast<const uint16_t*>(block)[slot]);
-  }
-  static int Int8(const std::byte* block, int i) { return static_cast<int8_t>(block[kScales + i]); }
-  static int KeyElement(const std::byte* block, int slot, int e) {
-    return Int8(block, e / 4 * 4 * kKeyTile + slot * 4 + e % 4);
+    return Block::Scale(HalfToFloat(reinterpret_cast<const uint16_t*>(block)[slot]));
   }
   const AttentionArgs& args_;
 };
@@ -160,7 +182,10 @@ void Attention(const AttentionArgs& args) {
         Attend<FloatPages<BF16>>(args, args.queries[i]);
         break;
       case KvType::kQ8_0:
-        Attend<Q8Pages>(args, args.queries[i]);
+        Attend<BlockPages<Int8Block>>(args, args.queries[i]);
+        break;
+      case KvType::kQ4_0:
+        Attend<BlockPages<Int4Block>>(args, args.queries[i]);
         break;
     }
   }
