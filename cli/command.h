@@ -22,6 +22,7 @@ void AddJoin(CLI::App& app, Action* action);
 void AddGenerate(CLI::App& app, Action* action);
 void AddChat(CLI::App& app, Action* action);
 void AddEmbed(CLI::App& app, Action* action);
+void AddBench(CLI::App& app, Action* action);
 void AddStatus(CLI::App& app, Action* action);
 void AddPlan(CLI::App& app, Action* action);
 void AddInspect(CLI::App& app, Action* action);

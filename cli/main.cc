@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   AddGenerate(app, &action);
   AddChat(app, &action);
   AddEmbed(app, &action);
+  AddBench(app, &action);
   AddStatus(app, &action);
   AddPlan(app, &action);
   AddInspect(app, &action);

@@ -24,14 +24,15 @@ ProgressBar::~ProgressBar() {
   if (any_) std::fputc('\n', stderr);
 }
 
-void ProgressBar::Update(double fraction) {
+void ProgressBar::Update(double fraction, absl::string_view note) {
   const absl::Time now = absl::Now();
   if (!shown_ || now - start_ < kQuietTime || (now - last_ < kInterval && fraction < 1)) return;
   last_ = now;
   any_ = true;
   const int filled = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * kWidth);
-  std::fprintf(stderr, "\r%s [%s%s] %3.0f %%", title_.c_str(), std::string(filled, '#').c_str(),
-               std::string(kWidth - filled, ' ').c_str(), fraction * 100);
+  // The end of the line is cleared: the note before may have been longer.
+  std::fprintf(stderr, "\r%s [%s%s] %3.0f %%  %s\033[K", title_.c_str(), std::string(filled, '#').c_str(),
+               std::string(kWidth - filled, ' ').c_str(), fraction * 100, std::string(note).c_str());
 }
 
 }  // namespace tandem::cli

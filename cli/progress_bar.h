@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "absl/strings/string_view.h"
+
 #include "absl/time/time.h"
 
 namespace tandem::cli {
@@ -12,8 +14,9 @@ namespace tandem::cli {
 class ProgressBar {
  public:
   ProgressBar(std::string title, bool shown);
-  ~ProgressBar();                // ends the line
-  void Update(double fraction);  // 0 to 1
+  ~ProgressBar();  // ends the line
+  // `fraction`: 0 to 1. `note` is shown behind the bar.
+  void Update(double fraction, absl::string_view note = "");
 
  private:
   const std::string title_;

@@ -102,4 +102,28 @@ absl::StatusOr<v1::TokenizeResponse> RemoteTokenize(const std::string& server, c
   return Call(*stub, &v1::Tandem::Stub::Tokenize, request, server);
 }
 
+absl::StatusOr<v1::DetokenizeResponse> RemoteDetokenize(const std::string& server,
+                                                        const v1::DetokenizeRequest& request) {
+  TANDEM_RETURN_IF_ERROR(CheckServer(server));
+  auto stub = v1::Tandem::NewStub(proto_support::MakeChannel(server));
+  return Call(*stub, &v1::Tandem::Stub::Detokenize, request, server);
+}
+
+absl::StatusOr<v1::Model> FetchModel(const std::string& server, const std::string& name) {
+  TANDEM_RETURN_IF_ERROR(CheckServer(server));
+  auto stub = v1::Tandem::NewStub(proto_support::MakeChannel(server));
+  TANDEM_ASSIGN_OR_RETURN(const v1::ListModelsResponse listed,
+                          Call(*stub, &v1::Tandem::Stub::ListModels, v1::ListModelsRequest(), server));
+  std::string names;
+  for (const v1::Model& model : listed.models()) {
+    absl::StrAppend(&names, names.empty() ? "" : ", ", model.name());
+    if (!name.empty() ? model.name() != name : listed.models_size() > 1) continue;
+    if (model.ready()) return model;
+    return absl::UnavailableError(absl::StrCat("no pipeline serves ", model.name(), " at ", server,
+                                               " yet: `tandem status --server ", server, "` says what is missing"));
+  }
+  return absl::NotFoundError(
+      absl::StrCat(server, " has ", names.empty() ? "no model" : names, "; --model is \"", name, "\""));
+}
+
 }  // namespace tandem::cli

@@ -28,5 +28,10 @@ class RemoteModel : public TextModel {
 absl::StatusOr<v1::ClusterState> FetchState(const std::string& server);
 absl::StatusOr<v1::Placement> FetchPlan(const std::string& server, uint32_t context);
 absl::StatusOr<v1::TokenizeResponse> RemoteTokenize(const std::string& server, const v1::TokenizeRequest& request);
+absl::StatusOr<v1::DetokenizeResponse> RemoteDetokenize(const std::string& server,
+                                                        const v1::DetokenizeRequest& request);
+// The model of that name, or the only one for "". Errors also: kNotFound (names those there are), kUnavailable (no
+// pipeline serves it).
+absl::StatusOr<v1::Model> FetchModel(const std::string& server, const std::string& name);
 
 }  // namespace tandem::cli

@@ -11,7 +11,7 @@ import unittest
 
 from programs import BIN, DEMO_MODEL, REFERENCE, Program, free_port, tandem
 
-COMMANDS = ["up", "join", "generate", "chat", "embed", "status", "plan", "inspect", "tokenize", "detokenize", "template", "logits",
+COMMANDS = ["up", "join", "generate", "chat", "embed", "bench", "status", "plan", "inspect", "tokenize", "detokenize", "template", "logits",
             "make-model", "perplexity", "quantize"]
 
 

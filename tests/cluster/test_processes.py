@@ -1,15 +1,19 @@
 """Coordinator and workers as real processes."""
 
 import concurrent.futures
+import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
+import tempfile
 import time
 import unittest
 import urllib.request
+import xml.etree.ElementTree
 
-from programs import BIN, DEMO_MODEL, Cluster, Program, free_port, tandem
+from programs import BIN, DEMO_MODEL, SOURCE, Cluster, Program, free_port, tandem
 
 GREEDY = ["--max-tokens", 60, "--ignore-end-of-turn", "--print", "ids", "-q"]
 PROMPTS = ["Once upon a time", "The cat", "One day a girl named", "12 + 7 =", "What is", "A dog and a bird", "In the garden", "Tandem"]
@@ -89,6 +93,102 @@ class TwoWorkersTest(unittest.TestCase):
         plan = self.cluster.tandem("plan")
         self.assertEqual(plan.returncode, 0, plan.stderr)
         self.assertIn("tokens/s", plan.stdout)
+
+
+class BenchTest(unittest.TestCase):
+    """`tandem bench` against two workers."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster()
+        cls.cluster.__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.cluster.__exit__()
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.json, self.chart = self.folder / "report.json", self.folder / "chart.svg"
+
+    def bench(self, *flags):
+        return self.cluster.tandem("bench", "--json", self.json, *flags)
+
+    def write(self, name, *lines):
+        path = self.folder / name
+        path.write_text("\n".join(map(json.dumps, lines)))
+        return path
+
+    def test_clients_in_a_closed_loop_with_report_and_chart(self):
+        result = self.bench("--clients", 4, "--requests", 12, "--prompt-tokens", "8..24", "--answer-tokens", 6, "--shared-prefix", 5,
+                            "--chart", self.chart)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads(self.json.read_text())
+        self.assertEqual(report["requests"], {"ok": 12, "failed": 0, "cut_off": 0})
+        self.assertEqual((report["errors"], report["short_answers"]), ({}, 0))
+        self.assertEqual(report["answer_tokens"], 12 * 6)
+        self.assertTrue(12 * 13 <= report["prompt_tokens"] <= 12 * 29, report)
+        for name, count in (("time_to_first_token_s", 12), ("time_between_tokens_s", 12 * 5), ("latency_s", 12)):
+            times = report[name]
+            self.assertEqual(times["count"], count)
+            self.assertTrue(0 <= times["p50"] <= times["p90"] <= times["p99"] <= times["max"] <= report["wall_s"], (name, times))
+        self.assertGreaterEqual(report["steps"]["decode_tokens"], 12 * 5)
+        self.assertEqual((len(report["stages"]), report["steps"]["lost"]), (2, 0))
+        for stage in report["stages"]:
+            self.assertTrue(0 < stage["utilisation"] <= 1, report["stages"])
+        for text in ("12 ok, 0 failed", "time to first token", "utilisation"):
+            self.assertIn(text, result.stdout)
+        svg = xml.etree.ElementTree.parse(self.chart).getroot()
+        rows = [group for group in svg.iter("{http://www.w3.org/2000/svg}g") if group.get("class") == "stage"]
+        self.assertEqual(len(rows), 2)
+        for row in rows:
+            bars = row.findall("{http://www.w3.org/2000/svg}rect")
+            self.assertEqual(len(bars) - 1, min(300, report["steps"]["count"]))  # the first is the row's background
+
+    def test_poisson_arrivals_of_a_text_and_a_trace(self):
+        result = self.bench("--rate", 100, "--requests", 10, "--prompt-tokens", "lognormal(12,0.5)", "--answer-tokens", "1..4", "--text",
+                            SOURCE / "README.md")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(json.loads(self.json.read_text())["requests"]["ok"], 10)
+        trace = self.write("trace.jsonl", {"at_s": 0, "prompt_tokens": 8, "max_tokens": 3}, {"at_s": 0.2, "prompt": "The cat", "max_tokens": 5})
+        result = self.bench("--trace", trace)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads(self.json.read_text())
+        self.assertEqual((report["requests"]["ok"], report["answer_tokens"]), (2, 8))
+        self.assertGreaterEqual(report["wall_s"], 0.2)
+
+    def test_a_failed_request_is_counted_and_fails_the_command(self):
+        trace = self.write("trace.jsonl", {"at_s": 0, "prompt_tokens": 8, "max_tokens": 3}, {"at_s": 0, "prompt": "word " * 20000, "max_tokens": 5})
+        result = self.bench("--trace", trace)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("1 of 2 requests failed", result.stderr)
+        self.assertIn("INVALID_ARGUMENT", result.stdout)
+        report = json.loads(self.json.read_text())
+        self.assertEqual((report["requests"]["ok"], report["errors"]), (1, {"INVALID_ARGUMENT": 1}))
+
+    def test_what_cannot_be_run_is_refused_before(self):
+        for flags, text in ((["--prompt-tokens", "5..x"], "5..x"), (["--prompt-tokens", 900000], "context"), (["--model", "other"], "tandem-demo"),
+                            (["--trace", self.write("bad", {"at_s": 0})], "line 1: "), (["--trace", "/no/such"], "/no/such"),
+                            (["--text", "/no/such"], "/no/such"), (["--chart", "/no/such/chart"], "/no/such/chart")):
+            result = self.bench(*flags)
+            self.assertEqual(result.returncode, 1, flags)
+            self.assertIn(text, result.stderr)
+        self.assertEqual(self.bench("--rate", 1, "--clients", 2).returncode, 2)
+        self.assertEqual(self.bench("--rate", -1).returncode, 2)
+
+    def test_an_interrupted_load_is_reported(self):
+        bench = Program(BIN / "tandem", "bench", "--server", self.cluster.server, "--clients", 2, "--duration", 600, "--answer-tokens", 400, "--json",
+                        self.json)
+        end = time.monotonic() + 30
+        while running_and_pages(self.cluster)[0] == 0:
+            self.assertLess(time.monotonic(), end, bench.output())
+            time.sleep(0.05)
+        self.assertEqual(bench.stop(signal.SIGINT), 130, bench.output())
+        requests = json.loads(self.json.read_text())["requests"]
+        self.assertEqual(requests["failed"], 0)
+        self.assertGreaterEqual(requests["ok"] + requests["cut_off"], 1)
 
 
 class UpJoinTest(unittest.TestCase):

@@ -1,0 +1,57 @@
+// When each stage computed, put together from the traces of steps.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tandem/v1/cluster.pb.h"
+
+namespace tandem::cli {
+
+// A step on one stage. Seconds since the first step was planned.
+struct BusyInterval {
+  double start_s = 0, end_s = 0;
+  double prefill_share = 0;  // of its tokens
+};
+
+// A whole step, as above.
+struct StepSpan {
+  double planned_s = 0, end_s = 0;
+};
+
+struct StageUse {
+  double queue_s = 0, compute_s = 0;  // sums over all steps
+  double utilisation = 0;             // of the time from the first step's planning to the last one's end
+  std::vector<BusyInterval> intervals;
+};
+
+// A trace has durations only, since machines have clocks of their own. So a step is laid out from its planning on: what
+// the stages do not account for, the wire, is shared out evenly over the hops to each stage and back. A stage computes
+// one step at a time, in order: an interval that would begin inside the one before begins at its end.
+// Thread-compatible.
+class StageTimeline {
+ public:
+  // Steps whose intervals are kept; of later ones only the sums.
+  static constexpr size_t kMaxKeptSteps = size_t{1} << 18;
+  static constexpr int kMaxStages = 4096;
+
+  // False: the trace is impossible (no stages, too many, or planned before the first one), and left out.
+  bool Add(const v1::StepTrace& trace);
+
+  const std::vector<StageUse>& stages() const { return stages_; }
+  const std::vector<StepSpan>& steps() const { return kept_; }
+  double wall_s() const { return wall_s_; }
+  uint64_t num_steps() const { return num_steps_; }
+  uint64_t lost_steps() const { return lost_steps_; }
+  uint64_t prefill_tokens() const { return prefill_tokens_; }
+  uint64_t decode_tokens() const { return decode_tokens_; }
+
+ private:
+  std::vector<StageUse> stages_;
+  std::vector<StepSpan> kept_;
+  uint64_t first_us_ = 0;
+  double wall_s_ = 0;
+  uint64_t num_steps_ = 0, lost_steps_ = 0, prefill_tokens_ = 0, decode_tokens_ = 0;
+};
+
+}  // namespace tandem::cli
