@@ -1,6 +1,7 @@
 #include "coordinator/dispatcher.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -66,7 +67,7 @@ void Dispatcher::OnFrame(std::unique_ptr<v1::StepFrame> frame) {
   MutexLock lock(&mu_);
   if (stopping_) return;
   if (queued_frames_ >= kMaxQueuedFrames) {
-    frames_overflowed_ = true;  // at most num_stages steps are in flight, so no honest worker comes here
+    frames_overflowed_ = true;  // few more than num_stages steps are in flight, so no honest worker comes here
     wake_.NotifyOne();
     return;
   }
@@ -186,8 +187,9 @@ void Dispatcher::Handle(Attach attach) {
   spec_ = attach.spec;
   link_ = std::move(attach.link);
   SchedulerConfig config;
-  // One step a stage, but never more than a link takes before it is acknowledged.
-  config.num_stages = std::min<int32_t>(spec_.num_stages, links::kMaxUnacknowledged);
+  config.num_stages = spec_.num_stages;
+  // One step a stage and one on its way, but never more than a link takes before it is acknowledged.
+  config.max_in_flight = std::min<int32_t>(spec_.num_stages + 1, links::kMaxUnacknowledged);
   config.num_pages = spec_.num_pages;
   config.page_tokens = spec_.page_tokens;
   config.max_step_tokens = spec_.max_step_tokens;
@@ -208,9 +210,15 @@ void Dispatcher::Handle(NewTask task) {
   spec.max_tokens = task.task.max_tokens;
   spec.stop_ids = task.task.stop_ids;
   spec.output = task.task.output;
-  const absl::Status added = scheduler_.Add(std::move(spec), task.arrival);
+  spec.client = task.task.client;
+  spec.priority = task.task.priority;
+  for (const engine::AdapterUse& use : task.task.adapters)
+    absl::StrAppend(&spec.domain, use.adapter, "*", absl::Hex(std::bit_cast<uint32_t>(use.scale)), " ");
+  const absl::StatusOr<std::optional<uint64_t>> added = scheduler_.Add(std::move(spec), task.arrival);
   tasks_[task.id] = Task{std::move(task.task), task.listener, task.arrival};
-  if (!added.ok()) End(task.id, added);
+  if (!added.ok()) return End(task.id, added.status());
+  if (*added)
+    End(**added, absl::ResourceExhaustedError("others have fewer requests waiting, or more urgent ones: retry later"));
 }
 
 void Dispatcher::Handle(CancelTask cancel) { End(cancel.id, absl::CancelledError("the generation was cancelled")); }
@@ -231,8 +239,12 @@ void Dispatcher::Handle(std::unique_ptr<v1::StepFrame> frame) {
     if (absl::Status status = CheckDrawn(plan.slices[i], (*outputs)[i]); !status.ok()) return Break(status);
     tokens.push_back((*outputs)[i].sampled.token);
   }
-  const std::vector<SliceEvent> events = scheduler_.OnStepResult(tokens, clock_.Now());
-  if (options_.observer != nullptr) Report(plan, *frame);
+  std::vector<StageTime> stages(spec_.num_stages);
+  for (const v1::StageTiming& timing : frame->timings()) {
+    stages[timing.stage()] = {timing.queue_us() * 1e-6, timing.compute_us() * 1e-6};
+  }
+  const std::vector<SliceEvent> events = scheduler_.OnStepResult(tokens, stages, clock_.Now());
+  if (options_.observer != nullptr) Report(plan, std::move(stages));
   Deliver(plan, events, *outputs);
 }
 
@@ -307,6 +319,11 @@ void Dispatcher::SendSteps() {
     auto frame = std::make_unique<v1::StepFrame>();
     frame->set_epoch(spec_.epoch);
     frame->set_step(plan->step);
+    for (const PageCopy& copy : plan->copies) {
+      v1::PageCopy* added = frame->add_copies();
+      added->set_from(copy.from);
+      added->set_to(copy.to);
+    }
     for (const PlannedSlice& slice : plan->slices) {
       const GenerationTask& task = tasks_.at(slice.sequence).task;
       v1::Slice* added = AppendSlice(slice, *scheduler_.Find(slice.sequence), task.sampling, task.penalty_window,
@@ -317,22 +334,15 @@ void Dispatcher::SendSteps() {
   }
 }
 
-void Dispatcher::Report(const StepPlan& plan, const v1::StepFrame& frame) {
+void Dispatcher::Report(const StepPlan& plan, std::vector<StageTime> stages) {
   StepReport report;
   report.epoch = spec_.epoch;
   report.step = plan.step;
   report.planned = plan.planned;
   for (const PlannedSlice& slice : plan.slices) {
-    const auto it = tasks_.find(slice.sequence);
-    // Of a sequence that was cancelled meanwhile only the slice is known.
-    const bool decode =
-        it == tasks_.end() ? slice.count == 1 : slice.position >= int64_t(it->second.task.prompt.size());
-    (decode ? report.decode_tokens : report.prefill_tokens) += slice.count;
+    (slice.decode ? report.decode_tokens : report.prefill_tokens) += slice.count;
   }
-  report.stages.resize(spec_.num_stages);
-  for (const v1::StageTiming& timing : frame.timings()) {
-    report.stages[timing.stage()] = {timing.queue_us() * 1e-6, timing.compute_us() * 1e-6};
-  }
+  report.stages = std::move(stages);
   report.round_trip_s = SecondsBetween(plan.planned, clock_.Now());
   options_.observer->OnStep(report);
 }
@@ -395,6 +405,7 @@ void Dispatcher::End(uint64_t id, const absl::Status& status) {
   if (const Sequence* sequence = scheduler_.Find(id); sequence != nullptr) {
     result.reason = sequence->finish;
     result.generated_tokens = sequence->generated_tokens();
+    result.cached_tokens = sequence->cached_tokens;
     if (sequence->started) result.queue_s = SecondsBetween(sequence->arrival, sequence->first_step);
     if (result.generated_tokens > 0) {
       result.prefill_s = SecondsBetween(sequence->first_step, sequence->first_token);
@@ -421,6 +432,7 @@ void Dispatcher::Publish() {
   stats.running = scheduler_.running();
   stats.waiting = scheduler_.waiting();
   stats.kv_pages_used = scheduler_.pages_used();
+  stats.kv_pages_idle = scheduler_.pages_idle();
   stats.kv_pages_total = scheduler_.pages_total();
   stats.bytes_in = bytes_in_;
   stats.bytes_out = bytes_out_;

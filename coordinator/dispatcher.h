@@ -54,6 +54,9 @@ struct GenerationTask {
   engine::SliceOutput output = engine::SliceOutput::kSample;
   // Checked before; put into every slice.
   std::vector<engine::AdapterUse> adapters;
+  // As in SequenceSpec.
+  std::string client;
+  int32_t priority = 0;
 };
 
 // How a generation ended. Seconds: from arrival to first step, to first token, to last token.
@@ -61,6 +64,7 @@ struct GenerationResult {
   FinishReason reason = FinishReason::kNone;
   int32_t prompt_tokens = 0;
   int32_t generated_tokens = 0;
+  int32_t cached_tokens = 0;  // of the prompt, that were computed before
   double queue_s = 0, prefill_s = 0, decode_s = 0;
 };
 
@@ -84,14 +88,11 @@ class GenerationListener {
 
 // A step whose results have arrived, and what it cost.
 struct StepReport {
-  struct StageTimes {
-    double queue_s = 0, compute_s = 0;
-  };
   uint64_t epoch = 0, step = 0;
   Time planned;
   // Tokens of prompts, and tokens behind the prompt of their sequence.
   int32_t prefill_tokens = 0, decode_tokens = 0;
-  std::vector<StageTimes> stages;
+  std::vector<StageTime> stages;
   double round_trip_s = 0;
 };
 
@@ -108,6 +109,7 @@ struct DispatcherStats {
   uint64_t epoch = 0;  // 0: no pipeline is attached
   int32_t running = 0, waiting = 0;
   int32_t kv_pages_used = 0, kv_pages_total = 0;
+  int32_t kv_pages_idle = 0;             // kept for sequences that begin alike
   uint64_t bytes_out = 0, bytes_in = 0;  // of frames to the first stage and from the last one, of all epochs
 };
 
@@ -208,7 +210,7 @@ class Dispatcher {
   void DeliverOutput(const PlannedSlice& slice, const StepOutput& output, Task* task);
   void DeliverLogits(const PlannedSlice& slice, std::span<const float> logits, Task* task);
   void SendSteps();
-  void Report(const StepPlan& plan, const v1::StepFrame& frame);
+  void Report(const StepPlan& plan, std::vector<StageTime> stages);
   void Break(const absl::Status& why);  // detaches and tells on_pipeline_broken
   void Close(const absl::Status& why);  // detaches
   void EndInterrupted(const absl::Status& why);

@@ -51,6 +51,7 @@ class StatsCollectable : public prometheus::Collectable {
     };
     add("coordinator_kv_pages", "KV pages of the pipeline", prometheus::MetricType::Gauge);
     sample("state", "used", stats.kv_pages_used);
+    sample("state", "idle", stats.kv_pages_idle);
     sample("state", "total", stats.kv_pages_total);
     add("coordinator_sequences", "Generations under way", prometheus::MetricType::Gauge);
     sample("state", "running", stats.running);
@@ -134,7 +135,7 @@ void CoordinatorMetrics::StopServing() { parts_->exposer.reset(); }
 void CoordinatorMetrics::OnStep(const StepReport& report) {
   double wire_s = report.round_trip_s;
   for (size_t i = 0; i < report.stages.size(); ++i) {
-    const StepReport::StageTimes& times = report.stages[i];
+    const StageTime& times = report.stages[i];
     wire_s -= times.queue_s + times.compute_s;
     parts_->ObserveStep(absl::StrCat(i), "queue", times.queue_s);
     parts_->ObserveStep(absl::StrCat(i), "compute", times.compute_s);

@@ -86,7 +86,14 @@ struct Slice {
   std::span<const AdapterUse> adapters;      // added in this order; at most kMaxSliceAdapters
 };
 
+// The contents of page `from` become those of page `to` as well.
+struct PageCopy {
+  uint32_t from = 0, to = 0;
+  bool operator==(const PageCopy&) const = default;
+};
+
 struct Step {
+  std::vector<PageCopy> copies;  // done first, in this order
   // At least one, of different sequences: the result of none depends on the others, so a page that one of them writes
   // appears in no other.
   std::vector<Slice> slices;
@@ -123,10 +130,10 @@ class Stage {
                                                      std::span<const AdapterSource> adapters = {});
   virtual ~Stage() = default;
 
-  // Executes one step. Every index in `step` is checked: on error the KV pages of the step's slices are undefined, all
-  // others untouched. Errors: kInvalidArgument (names slice, field, value, limit), kInternal (a value inside is
-  // infinite or not a number: broken weights), kOutOfRange (a state too large for kStateSum), kResourceExhausted (no
-  // memory for the logits asked for).
+  // Executes one step. Every index in `step` is checked: on error the KV pages of the step's slices and those copied to
+  // are undefined, all others untouched. Errors: kInvalidArgument (names slice, field, value, limit), kInternal (a
+  // value inside is infinite or not a number: broken weights), kOutOfRange (a state too large for kStateSum),
+  // kResourceExhausted (no memory for the logits asked for).
   virtual absl::Status Run(const Step& step, StepResult* result) = 0;
 
   virtual const StageOptions& options() const = 0;

@@ -119,7 +119,10 @@ void StepLoop::Execute(v1::StepFrame& frame) {
     failure->set_message(std::string(status.message()));
     frame.clear_activations();
   }
-  if (stage_->is_last()) frame.clear_slices();
+  if (stage_->is_last()) {
+    frame.clear_slices();
+    frame.clear_copies();
+  }
 }
 
 absl::Status StepLoop::Run(v1::StepFrame& frame) {

@@ -151,6 +151,9 @@ std::string WholeCharacters(absl::string_view bytes) {
   return text;
 }
 
+// Of a peer as gRPC names it, "ipv4:192.0.2.1:4711": all but the port.
+std::string HostOf(const std::string& peer) { return peer.substr(0, peer.rfind(':')); }
+
 grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const absl::Status& status) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(proto_support::ToGrpc(status));
@@ -162,7 +165,9 @@ grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const absl
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateService::Generate(grpc::CallbackServerContext* context,
                                                                           const v1::GenerateRequest* request) {
   auto stream = std::make_shared<GenerateStream>();
-  if (absl::Status started = stream->Start(generator_, *request); !started.ok()) {
+  v1::GenerateRequest named = *request;
+  if (named.client().empty()) named.set_client(HostOf(context->peer()));
+  if (absl::Status started = stream->Start(generator_, named); !started.ok()) {
     on_refused_(started.code());
     return new Refusal(started);
   }

@@ -69,6 +69,7 @@ class ResponseMaker : public GenerationListener {
     response.mutable_usage()->set_prompt_tokens(result.prompt_tokens);
     response.mutable_usage()->set_generated_tokens(result.generated_tokens);
     response.mutable_usage()->set_seed(seed_);
+    response.mutable_usage()->set_cached_tokens(result.cached_tokens);
     response.mutable_timings()->set_queue_s(result.queue_s);
     response.mutable_timings()->set_prefill_s(result.prefill_s);
     response.mutable_timings()->set_decode_s(result.decode_s);

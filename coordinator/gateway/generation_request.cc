@@ -145,6 +145,18 @@ absl::Status CheckStopStrings(const v1::GenerateRequest& request) {
   return absl::OkStatus();
 }
 
+absl::Status CheckTurn(const v1::GenerateRequest& request) {
+  if (request.client().size() > kMaxClientBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("client has ", request.client().size(), " bytes, at most ", kMaxClientBytes));
+  }
+  if (request.priority() < -kMaxPriority || request.priority() > kMaxPriority) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("priority is ", request.priority(), ", expected ", -kMaxPriority, " to ", kMaxPriority));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckTextSize(absl::string_view field, absl::string_view text) {
@@ -218,6 +230,7 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& reques
   if (request.has_max_tokens() && request.max_tokens() == 0) {
     return absl::InvalidArgumentError("max_tokens is 0, must be at least 1");
   }
+  TANDEM_RETURN_IF_ERROR(CheckTurn(request));
   v1::Sampling sampling = request.sampling();
   TANDEM_RETURN_IF_ERROR(BanTexts(request.banned_text(), model.tokenizer(), &sampling));
   TANDEM_ASSIGN_OR_RETURN(const engine::SamplingParams params,
@@ -238,6 +251,8 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& reques
   constexpr uint32_t kMost = std::numeric_limits<int32_t>::max();
   prepared.task.max_tokens =
       static_cast<int32_t>(request.has_max_tokens() ? std::min(request.max_tokens(), kMost) : kMost);
+  prepared.task.client = request.client();
+  prepared.task.priority = request.priority();
   if (!request.ignore_end_of_turn()) prepared.task.stop_ids = model.tokenizer().end_of_generation();
   return prepared;
 }

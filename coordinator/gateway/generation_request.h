@@ -25,6 +25,10 @@ struct PreparedRequest {
 // those of ChatTemplate::Render. Whether the prompt fits the context is checked by Dispatcher::Submit.
 absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& request, const ServedModel& model);
 
+// Bounds of GenerateRequest.client and .priority.
+inline constexpr size_t kMaxClientBytes = 256;
+inline constexpr int32_t kMaxPriority = 100;
+
 // Longest text that is tokenised, bytes: beyond any context, and quick enough for a gRPC thread.
 inline constexpr size_t kMaxTextBytes = 4 << 20;
 // `field` names the text in the error. Errors: kInvalidArgument (longer than kMaxTextBytes; has both numbers).

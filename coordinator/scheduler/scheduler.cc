@@ -12,6 +12,12 @@ namespace {
 // Below this many tokens a prefill chunk reads the weights for too little work, so it is not cut finer for fairness or
 // for the sake of more stages.
 constexpr int32_t kMinChunkTokens = 64;
+// A pipeline fills and empties in this part of a prompt's time, a chunk for every stage but one.
+constexpr int32_t kFillShare = 16;
+// Steps may spend this part of a stage's time between stages before decodes are dealt out to one more.
+constexpr double kMaxWireShare = 0.1;
+// A token that is drawn costs a client this many of its prompt: decodes hold a place in every round.
+constexpr int64_t kDecodeWork = 2;
 
 int32_t DivideUp(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
@@ -38,8 +44,9 @@ std::vector<uint64_t> Scheduler::Reset(const SchedulerConfig& config) {
   ReleaseAll();
   config_ = config;
   known_ = active_ = true;
-  pages_ = PageAllocator(config.num_pages);
+  pages_.Reset(config.num_pages, config.page_tokens);
   last_step_ = 0;
+  times_ = StepTimes();
   std::vector<uint64_t> misfits;
   for (const auto& [id, sequence] : sequences_) {
     if (sequence.state != SequenceState::kFinished && !CheckFits(sequence.spec).ok()) misfits.push_back(id);
@@ -55,27 +62,53 @@ void Scheduler::Halt(bool interruption) {
   active_ = false;
 }
 
-absl::Status Scheduler::Add(SequenceSpec spec, Time now) {
+absl::StatusOr<std::optional<uint64_t>> Scheduler::Add(SequenceSpec spec, Time now) {
   if (!known_) return absl::UnavailableError("no pipeline has served yet");
   TANDEM_RETURN_IF_ERROR(CheckFits(spec));
+  std::optional<uint64_t> gives_way;
   if (waiting() >= max_waiting_) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(waiting(), " requests wait already, the limit is ", max_waiting_, ": retry later"));
+    const Sequence* least = LeastWanted(spec);
+    if (least == nullptr) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(waiting(), " requests wait already, the limit is ", max_waiting_, ": retry later"));
+    }
+    gives_way = least->spec.id;
   }
   Sequence sequence;
   sequence.tokens = spec.prompt;
-  sequence.arrival = now;
+  sequence.arrival = sequence.waiting_since = now;
   const uint64_t id = spec.id;
+  shares_.Join(spec.client);
   sequence.spec = std::move(spec);
   if (!sequences_.emplace(id, std::move(sequence)).second) {
     return absl::InternalError(absl::StrCat("sequence ", id, " exists already"));
   }
-  return absl::OkStatus();
+  return gives_way;
+}
+
+Sequence* Scheduler::LeastWanted(const SequenceSpec& spec) {
+  std::map<std::string, int32_t> waiting;
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence.state == SequenceState::kWaiting) ++waiting[sequence.spec.client];
+  }
+  Sequence* least = nullptr;
+  const auto less_wanted = [&](const SequenceSpec& a, const SequenceSpec& b) {
+    return a.priority != b.priority ? a.priority < b.priority : waiting[a.client] > waiting[b.client];
+  };
+  for (auto& [id, sequence] : sequences_) {
+    if (sequence.state != SequenceState::kWaiting || sequence.started) continue;
+    if (least == nullptr || !less_wanted(least->spec, sequence.spec)) least = &sequence;
+  }
+  ++waiting[spec.client];
+  return least != nullptr && less_wanted(least->spec, spec) ? least : nullptr;
 }
 
 void Scheduler::Remove(uint64_t id) {
+  auto it = sequences_.find(id);
+  if (it == sequences_.end()) return;
   Finish(id, FinishReason::kStop);
-  sequences_.erase(id);
+  shares_.Leave(it->second.spec.client);
+  sequences_.erase(it);
 }
 
 void Scheduler::Finish(uint64_t id, FinishReason reason) {
@@ -87,28 +120,34 @@ void Scheduler::Finish(uint64_t id, FinishReason reason) {
 }
 
 std::optional<StepPlan> Scheduler::PlanStep(Time now) {
-  if (!active_ || static_cast<int32_t>(in_flight_.size()) >= config_.num_stages) return std::nullopt;
+  if (!active_ || static_cast<int32_t>(in_flight_.size()) >= config_.max_in_flight) return std::nullopt;
   StepPlan plan;
   plan.step = last_step_ + 1;
   plan.planned = now;
   int32_t budget = config_.max_step_tokens;
-  PlanDecodes(&plan, &budget);
-  Admit();
-  PlanPrefills(&plan, budget);
+  Admit(now);  // first: a sequence that comes back may lack nothing but its latest token
+  PlanDecodes(&plan, &budget, now);
+  PlanPrefills(&plan, budget, now);
   if (plan.slices.empty()) return std::nullopt;
   for (const PlannedSlice& slice : plan.slices) {
     Sequence& sequence = sequences_.at(slice.sequence);
     if (!sequence.started) sequence.first_step = now;
     sequence.started = true;
+    pages_.Index(&sequence);  // for the steps after this one
   }
+  plan.copies = std::exchange(copies_, {});
   last_step_ = plan.step;
   in_flight_.push_back(plan);
   return plan;
 }
 
-std::vector<SliceEvent> Scheduler::OnStepResult(std::span<const int32_t> tokens, Time now) {
+std::vector<SliceEvent> Scheduler::OnStepResult(std::span<const int32_t> tokens, std::span<const StageTime> stages,
+                                                Time now) {
   const StepPlan plan = std::move(in_flight_.front());
   in_flight_.pop_front();
+  int32_t decodes = 0, prefills = 0;
+  for (const PlannedSlice& slice : plan.slices) (slice.decode ? decodes : prefills) += slice.count;
+  times_.Observe(decodes, prefills, stages, SecondsBetween(plan.planned, now));
   std::vector<SliceEvent> events;
   for (size_t i = 0; i < plan.slices.size(); ++i) {
     const PlannedSlice& slice = plan.slices[i];
@@ -128,7 +167,6 @@ SliceEvent Scheduler::Complete(const PlannedSlice& slice, Sequence* sequence, in
   SliceEvent event;
   event.sequence = slice.sequence;
   if (!sequence->spec.generates()) {
-    // A token sees only those before it, so nothing that follows changes the first one's state.
     const bool complete =
         slice.output == engine::SliceOutput::kFirstState || slice.position + slice.count == sequence->length();
     if (complete) event.finish = FinishReason::kComplete;
@@ -159,8 +197,6 @@ int32_t Scheduler::Count(SequenceState state) const {
                                             [state](const auto& entry) { return entry.second.state == state; }));
 }
 
-int32_t Scheduler::PagesFor(int32_t tokens) const { return DivideUp(tokens, config_.page_tokens); }
-
 int32_t Scheduler::MostTokens(const SequenceSpec& spec) const {
   const int32_t prompt = static_cast<int32_t>(spec.prompt.size());
   if (!spec.generates()) return prompt;
@@ -179,7 +215,7 @@ absl::Status Scheduler::CheckFits(const SequenceSpec& spec) const {
     return absl::InvalidArgumentError(absl::StrCat("the prompt has ", spec.prompt.size(), " tokens; the context of ",
                                                    config_.context, " tokens has room for ", room));
   }
-  const int32_t pages = PagesFor(MostTokens(spec));
+  const int32_t pages = pages_.PagesFor(MostTokens(spec));
   if (pages > config_.num_pages) {
     return absl::ResourceExhaustedError(absl::StrCat("the request may need ", MostTokens(spec), " tokens of KV cache, ",
                                                      pages, " pages; the pipeline has ", config_.num_pages,
@@ -189,8 +225,7 @@ absl::Status Scheduler::CheckFits(const SequenceSpec& spec) const {
 }
 
 void Scheduler::FallBack(Sequence* sequence) {
-  pages_.Release(&sequence->pages);
-  sequence->scheduled = 0;
+  pages_.Release(sequence);
   sequence->in_flight = 0;
   ++sequence->incarnation;
   if (sequence->state == SequenceState::kRunning) sequence->state = SequenceState::kWaiting;
@@ -198,22 +233,28 @@ void Scheduler::FallBack(Sequence* sequence) {
 
 void Scheduler::ReleaseAll() {
   in_flight_.clear();
+  copies_.clear();
   for (auto& [id, sequence] : sequences_) FallBack(&sequence);
+  pages_.Reset(config_.num_pages, config_.page_tokens);  // what they hold is gone with the pipeline
 }
 
-bool Scheduler::EnsureDecodePage(Sequence* sequence) {
-  if (PagesFor(sequence->length()) <= static_cast<int32_t>(sequence->pages.size())) return true;
-  while (!pages_.Allocate(1, &sequence->pages)) {
+bool Scheduler::EnsureDecodePage(Sequence* sequence, Time now) {
+  if (pages_.PagesFor(sequence->length()) <= static_cast<int32_t>(sequence->pages.size())) return true;
+  while (!pages_.AddPage(sequence)) {
     // CheckFits promised that the sequence fits alone, so there is always a running one to take from.
-    auto youngest = std::find_if(sequences_.rbegin(), sequences_.rend(),
-                                 [](const auto& entry) { return entry.second.state == SequenceState::kRunning; });
-    FallBack(&youngest->second);
-    if (&youngest->second == sequence) return false;
+    Sequence* last = nullptr;
+    for (auto& [id, other] : sequences_) {
+      if (other.state != SequenceState::kRunning) continue;
+      if (last == nullptr || other.spec.priority <= last->spec.priority) last = &other;
+    }
+    FallBack(last);
+    last->waiting_since = now;
+    if (last == sequence) return false;
   }
   return true;
 }
 
-void Scheduler::PlanDecodes(StepPlan* plan, int32_t* budget) {
+void Scheduler::PlanDecodes(StepPlan* plan, int32_t* budget, Time now) {
   int32_t decoding = 0;
   std::vector<Sequence*> ready;
   for (auto& [id, sequence] : sequences_) {
@@ -223,50 +264,107 @@ void Scheduler::PlanDecodes(StepPlan* plan, int32_t* budget) {
   }
   std::stable_sort(ready.begin(), ready.end(),
                    [](const Sequence* a, const Sequence* b) { return a->last_step < b->last_step; });
-  const size_t most = std::min(*budget, DivideUp(decoding, config_.num_stages));
+  const size_t most = std::min(*budget, DivideUp(decoding, DecodeGroups()));
   if (ready.size() > most) ready.resize(most);
-  // Oldest first, so that a sequence is never preempted after its slice was planned.
-  std::sort(ready.begin(), ready.end(), [](const Sequence* a, const Sequence* b) { return a->spec.id < b->spec.id; });
+  // Those that are preempted last come first, so that a sequence is never preempted after its slice was planned.
+  std::sort(ready.begin(), ready.end(), [](const Sequence* a, const Sequence* b) {
+    return a->spec.priority != b->spec.priority ? a->spec.priority > b->spec.priority : a->spec.id < b->spec.id;
+  });
   for (Sequence* sequence : ready) {
-    if (sequence->state != SequenceState::kRunning || !EnsureDecodePage(sequence)) continue;
+    if (sequence->state != SequenceState::kRunning || !EnsureDecodePage(sequence, now)) continue;
     AddSlice(plan, sequence, 1);
     --*budget;
   }
 }
 
-void Scheduler::Admit() {
-  int32_t now_running = running();
+void Scheduler::SortByTurn(std::vector<Sequence*>* sequences, Time now) const {
+  const auto patient = [now](const Sequence& sequence) { return now - sequence.waiting_since < kPatience; };
+  std::sort(sequences->begin(), sequences->end(), [&](const Sequence* a, const Sequence* b) {
+    if (patient(*a) != patient(*b)) return patient(*b);
+    if (patient(*a)) {
+      if (a->spec.priority != b->spec.priority) return a->spec.priority > b->spec.priority;
+      const int64_t served_a = shares_.served(a->spec.client), served_b = shares_.served(b->spec.client);
+      if (served_a != served_b) return served_a < served_b;
+    }
+    return a->spec.id < b->spec.id;
+  });
+}
+
+void Scheduler::Admit(Time now) {
+  std::vector<Sequence*> ready;
   for (auto& [id, sequence] : sequences_) {
-    if (sequence.state != SequenceState::kWaiting) continue;
-    const int32_t pages = PagesFor(sequence.length());
+    if (sequence.state == SequenceState::kWaiting) ready.push_back(&sequence);
+  }
+  SortByTurn(&ready, now);
+  int32_t now_running = running();
+  for (Sequence* sequence : ready) {
     // A page for each running sequence stays free, so that an admission does not cause a preemption at once.
-    if (pages + now_running > pages_.free()) return;
-    pages_.Allocate(pages, &sequence.pages);
-    sequence.state = SequenceState::kRunning;
+    if (!pages_.Begin(/*reserve=*/now_running, sequence, &copies_)) return;  // nobody overtakes who needs many pages
+    if (!sequence->started) sequence->cached_tokens = sequence->scheduled;
+    sequence->to_compute = sequence->pending();
+    sequence->state = SequenceState::kRunning;
     ++now_running;
   }
 }
 
-void Scheduler::PlanPrefills(StepPlan* plan, int32_t budget) {
+int32_t Scheduler::DecodeGroups() const {
+  const int32_t more = times_.wire_share() > kMaxWireShare ? 1 : 0;
+  return std::min(config_.num_stages + more, config_.max_in_flight);
+}
+
+int32_t Scheduler::ChunkTokens(std::span<Sequence* const> ready) const {
+  int64_t chunk = config_.max_step_tokens;
+  if (config_.num_stages > 1) {
+    int64_t all = 0;
+    for (const Sequence* sequence : ready) all += sequence->to_compute;
+    chunk = std::min(chunk, all / (int64_t{kFillShare} * (config_.num_stages - 1)));
+  }
+  const bool others_decode = std::any_of(sequences_.begin(), sequences_.end(), [](const auto& entry) {
+    return entry.second.state == SequenceState::kRunning && entry.second.decoding();
+  });
+  if (others_decode) {
+    const int32_t most = static_cast<int32_t>(chunk);
+    chunk = std::min(most, times_.PrefillWithin(config_.target_stage_s, /*fallback=*/most));
+  }
+  return static_cast<int32_t>(std::max<int64_t>(chunk, kMinChunkTokens));
+}
+
+bool Scheduler::ComputedInStep(const StepPlan& plan, const Sequence& sequence) const {
+  const int32_t end = sequence.scheduled + config_.page_tokens;
+  if (!sequence.spec.may_reuse() || sequence.length() <= end) return false;
+  return std::any_of(plan.slices.begin(), plan.slices.end(), [&](const PlannedSlice& slice) {
+    if (slice.position > sequence.scheduled || slice.position + slice.count < end) return false;
+    const Sequence& other = sequences_.at(slice.sequence);
+    return other.spec.domain == sequence.spec.domain &&
+           std::equal(sequence.tokens.begin(), sequence.tokens.begin() + end, other.tokens.begin());
+  });
+}
+
+void Scheduler::PlanPrefills(StepPlan* plan, int32_t budget, Time now) {
   std::vector<Sequence*> ready;
   for (auto& [id, sequence] : sequences_) {
-    if (sequence.state == SequenceState::kRunning && !sequence.decoding() && sequence.pending() > 0) {
-      ready.push_back(&sequence);
-    }
+    if (sequence.state != SequenceState::kRunning || sequence.decoding() || sequence.pending() == 0) continue;
+    // A token sees only those before it, so nothing that follows changes the first one's state.
+    if (sequence.spec.output == engine::SliceOutput::kFirstState && sequence.scheduled > 0) continue;
+    ready.push_back(&sequence);
   }
-  if (config_.num_stages > 1) {
-    budget = std::min(budget, std::max(kMinChunkTokens, config_.max_step_tokens / config_.num_stages));
-  }
+  SortByTurn(&ready, now);
+  budget = std::min(budget, ChunkTokens(ready));
   int32_t logit_rows = config_.max_logit_rows;
   int32_t left = static_cast<int32_t>(ready.size());
   for (Sequence* sequence : ready) {
     const int32_t share = std::max(kMinChunkTokens, DivideUp(budget, left--));
+    pages_.CatchUp(sequence);
+    if (!sequence->started) sequence->cached_tokens = sequence->scheduled;
     int32_t count = std::min({sequence->pending(), share, budget});
+    // Up to the end of a page, from which sequences that begin alike can go on.
+    const int32_t beyond = (sequence->scheduled + count) % config_.page_tokens;
+    if (count < sequence->pending() && beyond < count) count -= beyond;
     if (sequence->spec.output == engine::SliceOutput::kLogits) {
       count = std::min(count, logit_rows);
       logit_rows -= count;
     }
-    if (count <= 0) continue;
+    if (count <= 0 || ComputedInStep(*plan, *sequence)) continue;
     budget -= count;
     AddSlice(plan, sequence, count);
   }
@@ -278,9 +376,11 @@ void Scheduler::AddSlice(StepPlan* plan, Sequence* sequence, int32_t count) {
   slice.position = sequence->scheduled;
   slice.count = count;
   slice.incarnation = sequence->incarnation;
+  slice.decode = sequence->decoding();
   sequence->scheduled += count;
+  shares_.Charge(sequence->spec.client, slice.decode ? kDecodeWork : count);
   if (HasOutput(*sequence, slice)) slice.output = sequence->spec.output;
-  slice.pages.assign(sequence->pages.begin(), sequence->pages.begin() + PagesFor(sequence->scheduled));
+  slice.pages.assign(sequence->pages.begin(), sequence->pages.begin() + pages_.PagesFor(sequence->scheduled));
   ++sequence->in_flight;
   sequence->last_step = plan->step;
   plan->slices.push_back(std::move(slice));

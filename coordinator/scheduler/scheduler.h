@@ -1,6 +1,7 @@
 // Continuous batching: which tokens of which sequences go into the next step, and which KV pages they use.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -10,9 +11,12 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "coordinator/clock.h"
-#include "coordinator/scheduler/page_allocator.h"
+#include "coordinator/scheduler/fair_shares.h"
 #include "coordinator/scheduler/sequence.h"
+#include "coordinator/scheduler/sequence_pages.h"
+#include "coordinator/scheduler/step_times.h"
 #include "engine/stage.h"
 
 namespace tandem::coordinator {
@@ -20,11 +24,15 @@ namespace tandem::coordinator {
 // What the scheduler must know of a pipeline.
 struct SchedulerConfig {
   int32_t num_stages = 1;
+  int32_t max_in_flight = 2;  // steps
   int32_t num_pages = 0;
   int32_t page_tokens = 32;
   int32_t max_step_tokens = 512;
   int32_t context = 0;               // tokens of a sequence, prompt and answer
   int32_t max_logit_rows = 1 << 20;  // positions of a step whose logits are returned (they must fit one message)
+  // What a stage should take for a step at most while sequences decode: they get a token no more seldom than every
+  // max_in_flight of these.
+  double target_stage_s = 0.1;
 };
 
 // Consecutive tokens [position, position + count) of a sequence.
@@ -35,10 +43,12 @@ struct PlannedSlice {
   engine::SliceOutput output = engine::SliceOutput::kNone;
   std::vector<uint32_t> pages;  // cover all tokens up to the slice's last
   uint32_t incarnation = 0;
+  bool decode = false;  // its token was drawn by a step before; else a chunk of prefill
 };
 
 struct StepPlan {
-  uint64_t step = 0;  // from 1 after each Reset
+  uint64_t step = 0;             // from 1 after each Reset
+  std::vector<PageCopy> copies;  // in this order, before any slice
   std::vector<PlannedSlice> slices;
   Time planned;
 };
@@ -54,17 +64,27 @@ struct SliceEvent {
 // passed in. Owned by the dispatch thread; not thread-safe.
 //
 // Rules.
-// - At most num_stages steps are in flight, so that every stage has one. Steps end in the order planned.
-// - A step takes decodes first, at most 1/num_stages of them (so that the stages share the sequences), those that
-// waited
-//   longest before others; then prefill chunks share what is left of max_step_tokens, at most 1/num_stages of it,
-//   oldest sequence first. Chunks of one prompt follow each other through the stages.
-// - Sequences are admitted in order of arrival when pages for their tokens are free and one page for each running
-//   sequence is left. All their known tokens get pages then; a decode takes one more when it crosses a page's end.
-// - If no page is free for a decode, the youngest running sequence gives up its pages and waits at its place in the
-//   order of arrival, to be recomputed from its tokens. The draws depend on seed and position only, so its answer does
-//   not change. The oldest sequence always proceeds, hence no deadlock.
-// - Pages of a sequence that ends are free at once, steps in flight or not (page_allocator.h says why that is safe).
+// - At most max_in_flight steps are in flight; with one more than stages, the next step waits at the first stage while
+//   the oldest is on its way back. Steps end in the order planned.
+// - A step takes decodes first, those that waited longest before others. They are dealt out to as many steps as there
+//   are stages, in equal parts, so every stage has one; to one more if steps spend long between stages (step_times.h),
+//   or the stages would wait for the last token.
+// - Then chunks of prefill share what is left of the step. Chunks of one prompt follow each other through the stages.
+//   While others decode, they are as large as keeps a stage's time near target_stage_s; else as large as fills and
+//   empties the pipeline in a small part of the prompt's time. Of sequences that would compute the same tokens in a
+//   step one does; the others find its pages in the next.
+// - Who goes first, in admission and prefill: who has waited for kPatience or more; then higher priority; then the
+//   client served least (fair_shares.h); then age. So a flood of one client, or of urgent requests, delays others but
+//   never starves them.
+// - A sequence is admitted when pages for its known tokens are free, or idle, and one page for each running sequence is
+//   left. What the prefix index knows of it is not computed again: full pages are read where they are, and of one that
+//   begins like its next page a copy is made. A decode takes one more page when it crosses a page's end.
+// - If no page is left for a decode, the youngest running sequence of the lowest priority gives up its pages and waits,
+//   to be recomputed from its tokens (most of its pages are then idle, and found again if they stay so). The draws
+//   depend on seed and position only, so its answer does not change. The oldest sequence of the highest priority always
+//   proceeds, hence no deadlock.
+// - Pages that a sequence filled go to the prefix index; the rest is free as soon as it ends, steps in flight or not
+//   (page_pool.h says why that is safe). Idle pages are given up, least recently used first, when others need them.
 class Scheduler {
  public:
   // `max_waiting`: sequences that may wait for admission.
@@ -80,43 +100,60 @@ class Scheduler {
   // Errors: kUnavailable (no Reset yet), kInvalidArgument (empty prompt, max_tokens < 1, a prompt that leaves no room
   // in the context; message has both numbers), kResourceExhausted (too many wait, or the sequence cannot fit in all
   // pages; with the numbers).
-  absl::Status Add(SequenceSpec spec, Time now);
+  //
+  // When too many wait, a sequence that never ran gives way to one of higher priority, or of a client of which fewer
+  // wait: returns its id, and the caller removes it.
+  absl::StatusOr<std::optional<uint64_t>> Add(SequenceSpec spec, Time now);
   // Takes the sequence out, finished or not, and frees its pages. Unknown ids are ignored.
   void Remove(uint64_t id);
   // Ends a sequence: it stays known until Remove, its pages are free. One that has ended takes the new reason.
   void Finish(uint64_t id, FinishReason reason);
 
-  // The next step to send, or nothing if there is no work or a step is in flight on every stage.
+  // The next step to send, or nothing if there is no work or enough steps are in flight.
   std::optional<StepPlan> PlanStep(Time now);
   // The step whose result must come next; null if none is in flight.
   const StepPlan* oldest_in_flight() const { return in_flight_.empty() ? nullptr : &in_flight_.front(); }
   // Ends oldest_in_flight(), which must not be null. `tokens`: one for each of its slices, the drawn token where the
-  // output is kSample. Events of sequences that are still there, in slice order: a kSample slice appended its token,
-  // any other is done. A sequence whose event has a finish reason stays known until Remove.
-  std::vector<SliceEvent> OnStepResult(std::span<const int32_t> tokens, Time now);
+  // output is kSample. `stages`: what the step took on each; may be empty. Events of sequences that are still there, in
+  // slice order: a kSample slice appended its token, any other is done. A sequence whose event has a finish reason
+  // stays known until Remove.
+  std::vector<SliceEvent> OnStepResult(std::span<const int32_t> tokens, std::span<const StageTime> stages, Time now);
 
   // Null if unknown. Valid until the next call that changes anything.
   const Sequence* Find(uint64_t id) const;
   int32_t running() const { return Count(SequenceState::kRunning); }
   int32_t waiting() const { return Count(SequenceState::kWaiting); }
-  int32_t pages_used() const { return pages_.total() - pages_.free(); }
-  int32_t pages_total() const { return pages_.total(); }
+  int32_t pages_used() const { return pages_.pool().used(); }
+  int32_t pages_idle() const { return pages_.pool().idle(); }  // kept for sequences that begin alike
+  int32_t pages_total() const { return pages_.pool().total(); }
   size_t steps_in_flight() const { return in_flight_.size(); }
+
+  // Whoever waited this long goes before all others.
+  static constexpr std::chrono::seconds kPatience{20};
 
  private:
   int32_t Count(SequenceState state) const;
-  int32_t PagesFor(int32_t tokens) const;
   // Most tokens whose KV the sequence can ever need.
   int32_t MostTokens(const SequenceSpec& spec) const;
   absl::Status CheckFits(const SequenceSpec& spec) const;
+  // The waiting sequence that gives way to `spec`; null: none.
+  Sequence* LeastWanted(const SequenceSpec& spec);
   void FallBack(Sequence* sequence);
   void ReleaseAll();
-  // Pages for the next decode of `sequence`, taken from younger sequences if need be. False if it was itself the
-  // youngest and gave up.
-  bool EnsureDecodePage(Sequence* sequence);
-  void PlanDecodes(StepPlan* plan, int32_t* budget);
-  void Admit();
-  void PlanPrefills(StepPlan* plan, int32_t budget);
+
+  // `sequences` in the order in which they are served.
+  void SortByTurn(std::vector<Sequence*>* sequences, Time now) const;
+  // How many steps the decodes are dealt out to.
+  int32_t DecodeGroups() const;
+  void PlanDecodes(StepPlan* plan, int32_t* budget, Time now);
+  // Pages for the next decode of `sequence`, taken from others if need be. False if it was itself the one to give up.
+  bool EnsureDecodePage(Sequence* sequence, Time now);
+  void Admit(Time now);
+  void PlanPrefills(StepPlan* plan, int32_t budget, Time now);
+  // How many tokens of prefill a step should have.
+  int32_t ChunkTokens(std::span<Sequence* const> ready) const;
+  // A slice in the plan computes the same tokens as `sequence` would.
+  bool ComputedInStep(const StepPlan& plan, const Sequence& sequence) const;
   void AddSlice(StepPlan* plan, Sequence* sequence, int32_t count);
   SliceEvent Complete(const PlannedSlice& slice, Sequence* sequence, int32_t token, Time now);
 
@@ -124,9 +161,12 @@ class Scheduler {
   SchedulerConfig config_;
   bool known_ = false;   // there was a Reset
   bool active_ = false;  // and no Halt since
-  PageAllocator pages_{0};
+  SequencePages pages_;
+  FairShares shares_;
+  StepTimes times_;
   std::map<uint64_t, Sequence> sequences_;  // by age
   std::deque<StepPlan> in_flight_;          // oldest first
+  std::vector<PageCopy> copies_;            // of the next step
   uint64_t last_step_ = 0;
 };
 

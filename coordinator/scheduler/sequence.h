@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "coordinator/clock.h"
+#include "coordinator/scheduler/prefix_index.h"
 #include "engine/stage.h"
 
 namespace tandem::coordinator {
@@ -27,8 +29,14 @@ struct SequenceSpec {
   // What the sequence is for. kSample: it generates. Else one pass over the prompt returns the logits of every
   // position, the state of the first or of the last one, or the states' sum, slice by slice.
   engine::SliceOutput output = engine::SliceOutput::kSample;
+  std::string client;    // whom it is for: clients share the pipeline in equal parts
+  int32_t priority = 0;  // higher ones are admitted first, and preempted last
+  // Keys and values are a function of the tokens for all sequences of the same domain: names the adapters.
+  std::string domain;
 
   bool generates() const { return output == engine::SliceOutput::kSample; }
+  // Tokens that others have computed may be left out: not if something is wanted of each, or of the first.
+  bool may_reuse() const { return generates() || output == engine::SliceOutput::kLastState; }
 };
 
 enum class SequenceState { kWaiting, kRunning, kFinished };
@@ -38,14 +46,19 @@ struct Sequence {
   SequenceSpec spec;
   SequenceState state = SequenceState::kWaiting;
   FinishReason finish = FinishReason::kNone;
-  std::vector<int32_t> tokens;  // prompt, then what was generated
-  std::vector<uint32_t> pages;  // in token order; empty unless running
-  int32_t scheduled = 0;        // leading tokens whose KV is computed, or will be by steps in flight
-  uint32_t incarnation = 0;     // raised whenever the KV is given up; results of steps planned before are ignored
-  int32_t in_flight = 0;        // slices of this incarnation in steps in flight
-  uint64_t last_step = 0;       // the latest step it was in
-  int32_t interruptions = 0;    // how often the pipeline broke while it was in flight
+  std::vector<int32_t> tokens;        // prompt, then what was generated
+  std::vector<uint32_t> pages;        // in token order; empty unless running
+  int32_t indexed = 0;                // leading pages that are in the prefix index, so others may read them
+  PrefixIndex::Node* node = nullptr;  // the last of them; null: none
+  int32_t to_compute = 0;             // tokens that it lacked when it was admitted
+  int32_t cached_tokens = 0;          // of the prompt, found in the index when it was first computed
+  int32_t scheduled = 0;              // leading tokens whose KV is computed, or will be by steps in flight
+  uint32_t incarnation = 0;           // raised whenever the KV is given up; results of steps planned before are ignored
+  int32_t in_flight = 0;              // slices of this incarnation in steps in flight
+  uint64_t last_step = 0;             // the latest step it was in
+  int32_t interruptions = 0;          // how often the pipeline broke while it was in flight
   Time arrival, first_step, first_token, last_token;
+  Time waiting_since;    // its arrival, or when it was preempted last
   bool started = false;  // first_step is set
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }

@@ -63,6 +63,10 @@ KvPages::KvPages(const KvShape& shape, uint64_t bytes, std::byte* data, const Ke
 
 KvPages::~KvPages() { munmap(data_, bytes_); }
 
+void KvPages::Copy(uint32_t from, uint32_t to) {
+  if (from != to) std::memcpy(At(to, 0), At(from, 0), page_bytes());
+}
+
 void KvPages::Write(uint32_t page, int32_t layer, int32_t slot, const float* keys, const float* values) {
   std::byte* to = At(page, layer);
   for (int32_t head = 0; head < shape_.kv_heads; ++head, to += key_head_bytes_) {

@@ -47,6 +47,9 @@ class KvPages {
   // is quantize_block32 with its scales rounded to F16, Q4_0 QuantizeToInt4.
   void Write(uint32_t page, int32_t layer, int32_t slot, const float* keys, const float* values);
 
+  // Page `to` becomes equal to page `from`.
+  void Copy(uint32_t from, uint32_t to);
+
   // Keys and values of one head of page 0, as AttentionArgs wants them; those of page n are n * page_bytes() further
   // on.
   const std::byte* keys(int32_t layer, int32_t kv_head) const { return At(0, layer) + kv_head * key_head_bytes_; }

@@ -137,6 +137,7 @@ absl::Status CpuStage::Run(const Step& step, StepResult* result) {
 }
 
 absl::Status CpuStage::RunChecked(const Step& step, int64_t tokens, StepResult* result) {
+  for (const PageCopy& copy : step.copies) kv_->Copy(copy.from, copy.to);
   FillInput(step, tokens);
   adapter_products_.Begin(step);
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {

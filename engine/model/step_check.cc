@@ -70,6 +70,13 @@ absl::StatusOr<int64_t> StepChecker::Check(const Step& step) {
     Place(static_cast<int32_t>(i), slice, tokens);
     tokens += static_cast<int64_t>(slice.tokens.size());
   }
+  for (size_t i = 0; i < step.copies.size(); ++i) {
+    const PageCopy& copy = step.copies[i];
+    if (std::max(copy.from, copy.to) < static_cast<uint32_t>(options_.num_pages)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("copies[%d] is from page %d to page %d, the stage has pages 0 to %d", i, copy.from, copy.to,
+                        options_.num_pages - 1));
+  }
   TANDEM_RETURN_IF_ERROR(CheckHidden(step, tokens));
   TANDEM_RETURN_IF_ERROR(ClaimPages(step));
   return tokens;

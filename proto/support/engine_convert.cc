@@ -246,6 +246,7 @@ absl::StatusOr<engine::Step> StepFromFrame(const v1::StepFrame& frame, const eng
                                            StepStorage* storage) {
   if (frame.slices().empty()) return Bad("slices is empty, expected at least 1");
   engine::Step step;
+  for (const v1::PageCopy& copy : frame.copies()) step.copies.push_back({copy.from(), copy.to()});
   step.slices.reserve(frame.slices_size());
   storage->sampling.clear();
   storage->sampling.reserve(frame.slices_size());  // slices point into these: they must not move

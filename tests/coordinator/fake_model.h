@@ -31,6 +31,10 @@ class FakeCache {
  public:
   explicit FakeCache(int32_t page_tokens) : page_tokens_(page_tokens) {}
 
+  void Copy(uint32_t from, uint32_t to) {
+    for (int32_t slot = 0; slot < page_tokens_; ++slot) cells_[{to, slot}] = cells_[{from, slot}];
+  }
+
   // Writes the tokens of a slice and returns the whole history that attention would see.
   std::vector<int32_t> Run(int32_t position, std::span<const int32_t> tokens, std::span<const uint32_t> pages) {
     for (size_t i = 0; i < tokens.size(); ++i) At(position + static_cast<int32_t>(i), pages) = tokens[i];

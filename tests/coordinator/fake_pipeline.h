@@ -108,6 +108,7 @@ class FakePipeline {
     v1::StageTiming* timing = result.add_timings();
     timing->set_queue_us(100);
     timing->set_compute_us(2000);
+    for (const v1::PageCopy& copy : frame.copies()) cache_.Copy(copy.from(), copy.to());
     for (const v1::Slice& slice : frame.slices()) {
       const std::vector<int32_t> tokens(slice.tokens().begin(), slice.tokens().end());
       const std::vector<uint32_t> pages(slice.pages().begin(), slice.pages().end());

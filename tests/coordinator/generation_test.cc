@@ -73,6 +73,20 @@ class PrepareRequestTest : public ::testing::Test {
   v1::GenerateRequest request_;
 };
 
+TEST_F(PrepareRequestTest, ClientAndPriorityAreTakenOverAndBounded) {
+  request_.set_client("batch");
+  request_.set_priority(-100);
+  const auto prepared = PrepareRequest(request_, *model_);
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_EQ(prepared->task.client, "batch");
+  EXPECT_EQ(prepared->task.priority, -100);
+  request_.set_priority(101);
+  ExpectInvalid("priority is 101, expected -100 to 100");
+  request_.set_priority(0);
+  request_.set_client(std::string(257, 'x'));
+  ExpectInvalid("client has 257 bytes, at most 256");
+}
+
 TEST_F(PrepareRequestTest, TakesAPrompt) {
   request_.mutable_sampling()->set_seed(5);
   request_.mutable_sampling()->set_presence_penalty(0.5f);

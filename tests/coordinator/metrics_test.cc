@@ -38,6 +38,7 @@ TEST(CoordinatorMetricsTest, TextHasEveryFamily) {
     stats.running = 2;
     stats.waiting = 3;
     stats.kv_pages_used = 10;
+    stats.kv_pages_idle = 7;
     stats.kv_pages_total = 128;
     stats.bytes_in = 77;
     stats.bytes_out = 88;
@@ -64,6 +65,7 @@ TEST(CoordinatorMetricsTest, TextHasEveryFamily) {
   EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",stage=\"0\"} 0.00"));
   EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_count{part=\"wire\",stage=\"return\"} 1"));
   EXPECT_THAT(text, HasSubstr("coordinator_kv_pages{state=\"used\"} 10"));
+  EXPECT_THAT(text, HasSubstr("coordinator_kv_pages{state=\"idle\"} 7"));
   EXPECT_THAT(text, HasSubstr("coordinator_kv_pages{state=\"total\"} 128"));
   EXPECT_THAT(text, HasSubstr("coordinator_sequences{state=\"running\"} 2"));
   EXPECT_THAT(text, HasSubstr("coordinator_sequences{state=\"waiting\"} 3"));

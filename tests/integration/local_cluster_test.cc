@@ -83,6 +83,21 @@ TEST(LocalClusterTest, EightClientsAtOnceGetWhatEachGetsAlone) {
   }
 }
 
+TEST(LocalClusterTest, WhatOthersHaveComputedIsNotComputedAgainAndChangesNothing) {
+  std::vector<uint32_t> first, second;
+  for (uint32_t i = 0; i < 100; ++i) first.push_back(3 + i * 7 % 290);
+  second.assign(first.begin(), first.begin() + 75);
+  second.insert(second.end(), {11, 12, 13});
+  auto cluster = TinyCluster(2), fresh = TinyCluster(2);
+  ASSERT_NE(cluster, nullptr);
+  ASSERT_NE(fresh, nullptr);
+  EXPECT_EQ(Ask(*cluster, IdsRequest(first, 10)).last.usage().cached_tokens(), 0u);
+  const Answer answer = Ask(*cluster, IdsRequest(second, 10));
+  ASSERT_TRUE(answer.status.ok()) << answer.status;
+  EXPECT_EQ(answer.last.usage().cached_tokens(), 75u) << "two pages of 32 tokens, and a copy of the third";
+  EXPECT_EQ(answer.ids, Ask(*fresh, IdsRequest(second, 10)).ids);
+}
+
 TEST(LocalClusterTest, LogitsAreBitIdenticalOnAnyNumberOfWorkers) {
   std::vector<int32_t> ids;
   for (int i = 0; i < 70; ++i) ids.push_back(3 + i * 7 % 290);

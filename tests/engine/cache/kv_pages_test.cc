@@ -243,6 +243,26 @@ TEST(KvPagesTest, BytesAreThoseOfTheWholePool) {
   EXPECT_EQ(*KvPages::PoolBytes(half), pages->bytes() / 2);
 }
 
+TEST(KvPagesTest, CopiedPageHoldsTheSameInAllLayersAndOthersStay) {
+  const auto pages = MakePages(kShape);
+  for (int page = 0; page < 3; ++page) {
+    const std::vector<float> row(8, static_cast<float>(page + 1));
+    for (int layer = 0; layer < 2; ++layer) pages->Write(page, layer, 15, row.data(), row.data());
+  }
+  pages->Copy(2, 0);
+  pages->Copy(1, 1);
+  const auto value = [&](int page, int layer) {
+    float read;
+    std::memcpy(&read, Value(*pages, page, layer, /*head=*/1, /*slot=*/15, /*d=*/3, 4), sizeof(read));
+    return read;
+  };
+  for (int layer = 0; layer < 2; ++layer) {
+    EXPECT_EQ(value(0, layer), 3.0f);
+    EXPECT_EQ(value(1, layer), 2.0f);
+    EXPECT_EQ(value(2, layer), 3.0f);
+  }
+}
+
 TEST(KvPagesTest, KeysAndValuesMayDifferInLength) {
   KvShape shape = kShape;
   shape.key_dim = 8;

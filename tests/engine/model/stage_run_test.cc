@@ -118,6 +118,31 @@ TEST_F(StageRunTest, SamplingIsUsed) {
   EXPECT_EQ(result.results.at(0).sampled.top.size(), 2u);
 }
 
+TEST_F(StageRunTest, CopiedPageIsReadAndWrittenOnLikeTheOriginal) {
+  const std::vector<int32_t> beginning = {9, 8, 7, 6, 5}, rest = {100, 101};
+  const std::vector<uint32_t> original = {0}, copy = {6};
+  Step step;
+  step.slices.push_back({.tokens = beginning, .pages = original});
+  StepResult result, copied;
+  ASSERT_TRUE(runner_->Run(step, &result).ok());
+  step.slices[0] = {.position = 5, .tokens = rest, .pages = copy, .output = SliceOutput::kLogits};
+  step.copies = {{.from = 0, .to = 6}};
+  ASSERT_TRUE(runner_->Run(step, &copied).ok());
+  step.slices[0].pages = original;
+  step.copies.clear();
+  ASSERT_TRUE(runner_->Run(step, &result).ok());
+  EXPECT_EQ(copied.results.at(0).logits, result.results.at(0).logits);
+}
+
+TEST_F(StageRunTest, CopiesOfPagesThatAreNotThereAreRefused) {
+  Step step;
+  step.slices.push_back(Good());
+  step.copies = {{.from = 0, .to = 7}, {.from = 8, .to = 1}};
+  ExpectRefused(0, step, "copies[1] is from page 8 to page 1, the stage has pages 0 to 7");
+  step.copies = {{.from = 0, .to = 4000000000}};
+  ExpectRefused(0, step, "copies[0] is from page 0 to page 4000000000");
+}
+
 TEST_F(StageRunTest, StepWithoutSlicesOrWithTooManyIsRefused) {
   Step step;
   ExpectRefused(0, step, "0 slices, expected 1 to 20");

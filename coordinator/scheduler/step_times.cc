@@ -1,0 +1,42 @@
+#include "coordinator/scheduler/step_times.h"
+
+#include <algorithm>
+
+namespace tandem::coordinator {
+namespace {
+
+// The share of the newest step in an average: some ten steps are remembered.
+constexpr double kNewest = 0.1;
+// Fewer tokens of prefill say too little about one.
+constexpr int32_t kMinPrefill = 16;
+
+void Average(double value, double* average) {
+  *average = *average > 0 ? *average + kNewest * (value - *average) : value;
+}
+
+}  // namespace
+
+void StepTimes::Observe(int32_t decode_tokens, int32_t prefill_tokens, std::span<const StageTime> stages,
+                        double round_trip_s) {
+  if (stages.empty()) return;
+  double slowest = 0, inside = 0;
+  for (const StageTime& stage : stages) {
+    slowest = std::max(slowest, stage.compute_s);
+    inside += stage.queue_s + stage.compute_s;
+  }
+  if (prefill_tokens == 0 && decode_tokens > 0) {
+    Average(slowest, &decode_s_);
+    Average(std::max(0.0, round_trip_s - inside), &wire_s_);
+  } else if (prefill_tokens >= kMinPrefill) {
+    const double beside = decode_tokens > 0 ? decode_s_ : 0;
+    if (slowest > beside) Average((slowest - beside) / prefill_tokens, &prefill_token_s_);
+  }
+}
+
+int32_t StepTimes::PrefillWithin(double seconds, int32_t fallback) const {
+  if (prefill_token_s_ <= 0) return fallback;
+  const double tokens = std::clamp((seconds - decode_s_) / prefill_token_s_, 0.0, 1e6);
+  return static_cast<int32_t>(tokens);
+}
+
+}  // namespace tandem::coordinator

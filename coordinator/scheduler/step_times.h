@@ -1,0 +1,35 @@
+// What steps cost on the pipeline that serves, learned from those that came back.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace tandem::coordinator {
+
+// Where the time of a step went on one stage, in seconds.
+struct StageTime {
+  double queue_s = 0;
+  double compute_s = 0;
+};
+
+// Running averages over steps: of the slowest stage's time, for decodes and for each token of prefill beside them, and
+// of the time that a step spends between stages. Owned by the scheduler; not thread-safe.
+class StepTimes {
+ public:
+  // A step came back `round_trip_s` after it was planned. `stages` may be empty (nothing is learned).
+  void Observe(int32_t decode_tokens, int32_t prefill_tokens, std::span<const StageTime> stages, double round_trip_s);
+
+  // How many tokens of prefill fit beside decodes if the slowest stage is to take `seconds`; `fallback` as long as that
+  // is not known.
+  int32_t PrefillWithin(double seconds, int32_t fallback) const;
+  // The time between the stages of one step over that of its slowest stage; 0 as long as that is not known.
+  double wire_share() const { return decode_s_ > 0 ? wire_s_ / decode_s_ : 0; }
+
+ private:
+  // Of the slowest stage; 0: not known.
+  double decode_s_ = 0;         // a step of decodes only
+  double prefill_token_s_ = 0;  // more for each token of prefill
+  double wire_s_ = 0;           // outside of all stages, for steps of decodes only
+};
+
+}  // namespace tandem::coordinator
