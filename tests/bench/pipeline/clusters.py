@@ -92,13 +92,16 @@ class Cluster:
         return " ".join(re.findall(r"^\d+ +core-\d+ +(\d+-\d+) ", self.status, re.MULTILINE))
 
     def run(self, clients, seconds=0):
-        """Each of `clients` is a list of (ids, max_tokens)."""
+        """Each of `clients` is a list of (ids, max_tokens). Errors are left to the caller where they run for some seconds."""
         plan = {"seconds": seconds, "clients": [[{"ids": ids, "max_tokens": most} for ids, most in requests] for requests in clients]}
         done = subprocess.run([*self.inside(0), self.options.bin / "pipeline_clients", "--server", self.server], input=json.dumps(plan),
                               capture_output=True, text=True)
         if done.returncode != 0 or done.stderr:
             raise SystemExit(f"pipeline_clients: {done.stderr}")
-        return Answers(done.stdout.splitlines())
+        answers = Answers(done.stdout.splitlines())
+        if answers.errors and not seconds:
+            raise SystemExit(f"{len(answers.errors)} of {len(answers.answers)} requests failed: {answers.errors[0]}")
+        return answers
 
     def resident_bytes(self):
         """Of the coordinator and each worker."""

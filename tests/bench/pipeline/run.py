@@ -81,15 +81,17 @@ def steady(answers):
 
 def decode16(options, clusters, rng, report):
     one, two = clusters.one, clusters.two
-    rates, shares = {one: [], two: []}, {one: [], two: []}
+    rates, shares, sizes = {one: [], two: []}, {one: [], two: []}, {one: [], two: []}
     for _ in range(options.rounds):
         for cluster in (one, two):
             answers = cluster.run([[(random_ids(rng, 16), options.tokens)] for _ in range(16)])
             rate, stages = answers.between(*steady(answers))
             rates[cluster].append(rate)
             shares[cluster].append(stages)
+            sizes[cluster] += [step["decode"] for step in answers.steps if step["decode"] and not step["prefill"]]
     for name, cluster in (("one stage", one), ("two stages", two)):
         report.add(f"decode16: {name}", statistics.median(rates[cluster]), "tokens/s", spread(rates[cluster]))
+        report.add(f"decode16: {name}, a step decodes", statistics.mean(sizes[cluster]), "tokens")
         for stage, column in enumerate(zip(*shares[cluster])):
             report.add(f"decode16: {name}, stage {stage} computes", statistics.median(column), "of the time", ">= 0.95" if cluster is two else "")
     report.add("decode16: two stages over one", statistics.median(rates[two]) / statistics.median(rates[one]), "", ">= 1.9")
