@@ -4,6 +4,7 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
 #include <utility>
 
@@ -38,7 +39,7 @@ struct Flags {
   std::string prompt_tokens = "128", answer_tokens = "64", text;
   uint32_t shared_prefix = 0;
   float temperature = 0;
-  uint64_t seed = 1;
+  std::optional<uint64_t> seed;
   std::string json, chart;
 };
 
@@ -90,7 +91,7 @@ absl::StatusOr<TokenSource> MakeSource(const Flags& flags, const v1::Model& mode
       TANDEM_ASSIGN_OR_RETURN(const v1::DetokenizeResponse response, RemoteDetokenize(flags.server, request));
       return response.text();
     };
-    TANDEM_ASSIGN_OR_RETURN(source.ids, RandomPromptTokens(model.vocabulary(), flags.seed, detokenize));
+    TANDEM_ASSIGN_OR_RETURN(source.ids, RandomPromptTokens(model.vocabulary(), *flags.seed, detokenize));
     return source;
   }
   v1::TokenizeRequest request;
@@ -112,7 +113,7 @@ absl::StatusOr<WorkloadOptions> MakeWorkload(const Flags& flags, const v1::Model
   options.shared_prefix = flags.shared_prefix;
   options.rate = flags.rate.value_or(0);
   options.temperature = flags.temperature;
-  options.seed = flags.seed;
+  options.seed = *flags.seed;
   if (!flags.trace.empty()) {
     TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.trace, kMaxTraceBytes));
     auto trace = ParseTrace(text);
@@ -149,7 +150,7 @@ LoadDescription Describe(const Flags& flags, const v1::Model& model) {
     load.answer_tokens = flags.answer_tokens;
   }
   load.shared_prefix = flags.shared_prefix;
-  load.seed = flags.seed;
+  load.seed = *flags.seed;
   return load;
 }
 
@@ -174,8 +175,9 @@ std::vector<RequestRecord> RunLoad(const Flags& flags, WorkloadOptions options, 
   });
 }
 
-absl::Status Run(const Flags& flags) {
+absl::Status Run(Flags flags) {
   Interrupt interrupt;
+  if (!flags.seed) flags.seed = std::random_device()();
   OutputFile json, chart;
   TANDEM_RETURN_IF_ERROR(json.Open(flags.json));
   TANDEM_RETURN_IF_ERROR(chart.Open(flags.chart));
@@ -235,7 +237,10 @@ void AddLoadFlags(CLI::App& command, Flags* flags) {
       ->check(CLI::Range(uint32_t{0}, kMaxTokens));
   command.add_option("--text", flags->text, "Prompts are pieces of this text; default: random tokens");
   command.add_option("--temperature", flags->temperature, "Of the draws; 0 is greedy")->capture_default_str();
-  command.add_option("--seed", flags->seed, "Of times, lengths, prompts and draws")->capture_default_str();
+  command.add_option(
+      "--seed", flags->seed,
+      "Of times, lengths, prompts and draws; default: another each time, since a server may keep what it "
+      "computed of prompts");
 }
 
 }  // namespace

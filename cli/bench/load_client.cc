@@ -53,7 +53,10 @@ class LoadClient::Call : public grpc::ClientReadReactor<v1::GenerateResponse> {
  private:
   void Take() {
     const double now_s = owner_.Now();
-    if (response_.has_usage()) record_.prompt_tokens = response_.usage().prompt_tokens();
+    if (response_.has_usage()) {
+      record_.prompt_tokens = response_.usage().prompt_tokens();
+      record_.cached_tokens = response_.usage().cached_tokens();
+    }
     const int count = response_.ids_size();
     if (count == 0) return;
     owner_.tokens_ += count;

@@ -36,6 +36,7 @@ LoadReport MakeReport(std::span<const RequestRecord> records) {
     report.answer_tokens += record.answer_tokens;
     if (record.answer_tokens > 0) {
       report.prompt_tokens += record.prompt_tokens;
+      report.cached_tokens += record.cached_tokens;
       first_token_s.push_back(record.first_token_s - record.due_s);
     }
     between_tokens_s.insert(between_tokens_s.end(), record.gaps_s.begin(), record.gaps_s.end());

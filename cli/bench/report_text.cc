@@ -39,12 +39,14 @@ void AddStages(const StageTimeline& timeline, std::string* table) {
 }  // namespace
 
 std::string ReportTable(const LoadDescription& load, const LoadReport& report, const StageTimeline& timeline) {
-  std::string table = absl::StrFormat("%s at %s; %s\n", load.model, load.server, load.arrivals);
+  std::string table = absl::StrFormat("%s at %s; %s; seed %d\n", load.model, load.server, load.arrivals, load.seed);
   absl::StrAppendFormat(&table, "requests  %d ok, %d failed", report.ok, report.failed);
   if (report.cut_off > 0) absl::StrAppendFormat(&table, ", %d cut off", report.cut_off);
   absl::StrAppendFormat(&table, " in %.2f s: %.2f a second\n", report.wall_s, report.PerSecond(report.ok));
-  absl::StrAppendFormat(&table, "prompts   %d tokens, %.1f a second\n", report.prompt_tokens,
+  absl::StrAppendFormat(&table, "prompts   %d tokens, %.1f a second", report.prompt_tokens,
                         report.PerSecond(report.prompt_tokens));
+  if (report.cached_tokens > 0) absl::StrAppendFormat(&table, "; %d were computed before", report.cached_tokens);
+  absl::StrAppend(&table, "\n");
   absl::StrAppendFormat(&table, "answers   %d tokens, %.1f a second\n", report.answer_tokens,
                         report.PerSecond(report.answer_tokens));
   for (const auto& [status, count] : report.errors) absl::StrAppendFormat(&table, "failed    %d x %s\n", count, status);
@@ -85,6 +87,7 @@ std::string ReportJson(const LoadDescription& load, const LoadReport& report, co
                {"most_late_s", report.most_late_s},
                {"requests_per_s", report.PerSecond(report.ok)},
                {"prompt_tokens", report.prompt_tokens},
+               {"cached_tokens", report.cached_tokens},
                {"prompt_tokens_per_s", report.PerSecond(report.prompt_tokens)},
                {"answer_tokens", report.answer_tokens},
                {"answer_tokens_per_s", report.PerSecond(report.answer_tokens)},

@@ -58,7 +58,10 @@ class ForeignServer : public v1::Tandem::Service {
       v1::GenerateResponse response;
       for (uint32_t i = 0; i < std::min(left, at_once); ++i) response.add_ids(7);
       left -= static_cast<uint32_t>(response.ids_size());
-      if (left == 0) response.mutable_usage()->set_prompt_tokens(11);
+      if (left == 0) {
+        response.mutable_usage()->set_prompt_tokens(11);
+        response.mutable_usage()->set_cached_tokens(5);
+      }
       writer->Write(response);
       while (request.prompt() == "hang" && !context->IsCancelled()) usleep(1000);
     }
@@ -106,6 +109,7 @@ TEST_F(LoadClientTest, RecordsTokensTimesAndUsage) {
     EXPECT_EQ(record.answer_tokens, 5u);
     EXPECT_EQ(record.wanted_tokens, 5u);
     EXPECT_EQ(record.prompt_tokens, 11u);
+    EXPECT_EQ(record.cached_tokens, 5u);
     EXPECT_EQ(record.gaps_s.size(), 4u);
     double end_s = record.first_token_s;
     for (double gap_s : record.gaps_s) {

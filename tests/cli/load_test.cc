@@ -354,6 +354,7 @@ TEST(LoadReportTest, AddsUpWhatTheClientsSaw) {
   good.end_s = 2.5;
   good.gaps_s = {0.1, 0.2};
   good.prompt_tokens = 10;
+  good.cached_tokens = 4;
   good.answer_tokens = 3;
   good.wanted_tokens = 4;
   RequestRecord refused;
@@ -378,6 +379,7 @@ TEST(LoadReportTest, AddsUpWhatTheClientsSaw) {
   EXPECT_EQ(report.first_error, "full");
   EXPECT_EQ(report.wall_s, 5);
   EXPECT_EQ(report.prompt_tokens, 30u);
+  EXPECT_EQ(report.cached_tokens, 12u);
   EXPECT_EQ(report.answer_tokens, 9u);
   EXPECT_DOUBLE_EQ(report.PerSecond(report.answer_tokens), 1.8);
   EXPECT_EQ(report.first_token_s.count, 3u);

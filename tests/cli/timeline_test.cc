@@ -145,6 +145,7 @@ TEST(ReportTextTest, TableAndJsonSayTheSame) {
   report.errors = {{"UNAVAILABLE", 1}};
   report.first_error = "bad \xff byte";
   report.prompt_tokens = 100;
+  report.cached_tokens = 60;
   report.answer_tokens = 50;
   report.first_token_s = SpreadOf({0.1, 0.2, 0.3});
   StageTimeline timeline;
@@ -153,8 +154,10 @@ TEST(ReportTextTest, TableAndJsonSayTheSame) {
   load.server = "host:1";
   load.model = "tiny";
   load.arrivals = "8 clients";
+  load.seed = 42;
   const std::string table = ReportTable(load, report, timeline);
-  for (const char* text : {"tiny at host:1; 8 clients", "8 ok, 1 failed in 2.00 s: 4.00 a second",
+  for (const char* text : {"tiny at host:1; 8 clients; seed 42", "8 ok, 1 failed in 2.00 s: 4.00 a second",
+                           "prompts   100 tokens, 50.0 a second; 60 were computed before",
                            "answers   50 tokens, 25.0 a second", "1 x UNAVAILABLE", "50.0 %", "25.0 %"}) {
     EXPECT_THAT(table, HasSubstr(text));
   }
@@ -163,6 +166,7 @@ TEST(ReportTextTest, TableAndJsonSayTheSame) {
   const auto json = nlohmann::json::parse(ReportJson(load, report, timeline));
   EXPECT_EQ(json["requests"]["ok"], 8);
   EXPECT_EQ(json["errors"]["UNAVAILABLE"], 1);
+  EXPECT_EQ(json["cached_tokens"], 60);
   EXPECT_EQ(json["answer_tokens_per_s"], 25);
   EXPECT_DOUBLE_EQ(json["time_to_first_token_s"]["p90"], 0.28);
   ASSERT_EQ(json["stages"].size(), 2u);

@@ -122,14 +122,15 @@ class BenchTest(unittest.TestCase):
         return path
 
     def test_clients_in_a_closed_loop_with_report_and_chart(self):
-        result = self.bench("--clients", 4, "--requests", 12, "--prompt-tokens", "8..24", "--answer-tokens", 6, "--shared-prefix", 5,
+        result = self.bench("--clients", 4, "--requests", 12, "--prompt-tokens", "8..24", "--answer-tokens", 6, "--shared-prefix", 40,
                             "--chart", self.chart)
         self.assertEqual(result.returncode, 0, result.stderr)
         report = json.loads(self.json.read_text())
         self.assertEqual(report["requests"], {"ok": 12, "failed": 0, "cut_off": 0})
         self.assertEqual((report["errors"], report["short_answers"]), ({}, 0))
         self.assertEqual(report["answer_tokens"], 12 * 6)
-        self.assertTrue(12 * 13 <= report["prompt_tokens"] <= 12 * 29, report)
+        self.assertTrue(12 * 48 <= report["prompt_tokens"] <= 12 * 64, report)
+        self.assertEqual(report["steps"]["prefill_tokens"] + report["cached_tokens"], report["prompt_tokens"])
         for name, count in (("time_to_first_token_s", 12), ("time_between_tokens_s", 12 * 5), ("latency_s", 12)):
             times = report[name]
             self.assertEqual(times["count"], count)
