@@ -24,6 +24,7 @@ coordinator::Dispatcher::Options DispatcherOptions(const coordinator::ServedMode
   coordinator::Dispatcher::Options result;
   result.vocab = model.spec().vocab;
   result.hidden = model.spec().hidden;
+  result.max_guessed_tokens = options.max_guessed_tokens;
   result.observer = options.observer;
   result.pipeline_wait = std::chrono::milliseconds(0);  // placed once: what broke stays broken
   return result;

@@ -28,6 +28,7 @@ struct LocalClusterOptions {
   int32_t context = 0;    // 0: the model's, at most coordinator::kDefaultContext
   int32_t sequences = 1;  // KV pages for this many full contexts
   int32_t max_step_tokens = 512;
+  int32_t max_guessed_tokens = coordinator::kDefaultGuessedTokens;  // as in SchedulerConfig
   bool show_progress = false;                           // a bar on standard error while loading, if that takes long
   coordinator::DispatcherObserver* observer = nullptr;  // may be null; outlives the cluster
 };

@@ -188,6 +188,7 @@ void Dispatcher::Handle(Attach attach) {
   link_ = std::move(attach.link);
   SchedulerConfig config;
   config.num_stages = spec_.num_stages;
+  config.max_guessed_tokens = options_.max_guessed_tokens;
   // One step a stage and one on its way, but never more than a link takes before it is acknowledged.
   config.max_in_flight = std::min<int32_t>(spec_.num_stages + 1, links::kMaxUnacknowledged);
   config.num_pages = spec_.num_pages;
@@ -210,6 +211,8 @@ void Dispatcher::Handle(NewTask task) {
   spec.max_tokens = task.task.max_tokens;
   spec.stop_ids = task.task.stop_ids;
   spec.output = task.task.output;
+  // What a guide or mirostat says of a token depends on the one before.
+  spec.may_guess = task.task.guide == nullptr && task.task.sampling.mirostat() == 0;
   spec.client = task.task.client;
   spec.priority = task.task.priority;
   for (const engine::AdapterUse& use : task.task.adapters)
@@ -234,16 +237,16 @@ void Dispatcher::Handle(std::unique_ptr<v1::StepFrame> frame) {
       DecodeFrame(*frame, *due, {.num_stages = spec_.num_stages, .vocab = options_.vocab, .hidden = options_.hidden});
   if (!outputs.ok()) return Break(outputs.status());
   const StepPlan plan = *due;
-  std::vector<int32_t> tokens;
+  std::vector<std::vector<int32_t>> drawn(plan.slices.size());
   for (size_t i = 0; i < plan.slices.size(); ++i) {
     if (absl::Status status = CheckDrawn(plan.slices[i], (*outputs)[i]); !status.ok()) return Break(status);
-    tokens.push_back((*outputs)[i].sampled.token);
+    for (const Drawn& each : (*outputs)[i].drawn) drawn[i].push_back(each.sampled.token);
   }
   std::vector<StageTime> stages(spec_.num_stages);
   for (const v1::StageTiming& timing : frame->timings()) {
     stages[timing.stage()] = {timing.queue_us() * 1e-6, timing.compute_us() * 1e-6};
   }
-  const std::vector<SliceEvent> events = scheduler_.OnStepResult(tokens, stages, clock_.Now());
+  const std::vector<SliceEvent> events = scheduler_.OnStepResult(drawn, stages, clock_.Now());
   if (options_.observer != nullptr) Report(plan, std::move(stages));
   Deliver(plan, events, *outputs);
 }
@@ -252,15 +255,17 @@ absl::Status Dispatcher::CheckDrawn(const PlannedSlice& slice, const StepOutput&
   const auto it = tasks_.find(slice.sequence);
   if (slice.output != engine::SliceOutput::kSample || it == tasks_.end()) return absl::OkStatus();
   const v1::Sampling& sampling = it->second.task.sampling;
-  if (sampling.has_top_logprobs() && !output.has_logprob) {
-    return absl::InternalError("the last stage left out the log-probabilities that were asked for");
-  }
-  if (it->second.task.guide != nullptr && !it->second.task.guide->Allows(output.sampled.token)) {
-    return absl::InternalError(
-        absl::StrCat("the last stage drew token ", output.sampled.token, ", which was not allowed"));
-  }
-  if (sampling.mirostat() != 0 && !output.has_mirostat_mu) {
-    return absl::InternalError("the last stage left out mirostat_mu");
+  for (const Drawn& drawn : output.drawn) {
+    if (sampling.has_top_logprobs() && !drawn.has_logprob) {
+      return absl::InternalError("the last stage left out the log-probabilities that were asked for");
+    }
+    if (it->second.task.guide != nullptr && !it->second.task.guide->Allows(drawn.sampled.token)) {
+      return absl::InternalError(
+          absl::StrCat("the last stage drew token ", drawn.sampled.token, ", which was not allowed"));
+    }
+    if (sampling.mirostat() != 0 && !drawn.has_mirostat_mu) {
+      return absl::InternalError("the last stage left out mirostat_mu");
+    }
   }
   return absl::OkStatus();
 }
@@ -277,21 +282,31 @@ void Dispatcher::Deliver(const StepPlan& plan, const std::vector<SliceEvent>& ev
     if (it->second.task.output != engine::SliceOutput::kSample) {
       DeliverOutput(plan.slices[event.slice], output, &it->second);
     } else {
-      if (options_.observer != nullptr && sequence->generated_tokens() == 1) {
+      if (options_.observer != nullptr && sequence->generated_tokens() == event.tokens) {
         options_.observer->OnFirstToken(SecondsBetween(sequence->arrival, sequence->first_token));
       }
-      go_on = it->second.listener->OnToken(output.sampled);
-      if (go_on && it->second.task.guide != nullptr) {
-        if (absl::Status status = it->second.task.guide->Append(output.sampled); !status.ok()) {
-          End(event.sequence, status);
-          continue;
-        }
-        go_on = !EndsByGuide(*it->second.task.guide, &finish);
+      int32_t delivered = 0;
+      absl::Status status;
+      while (go_on && status.ok() && delivered < event.tokens) {
+        status = DeliverToken(output.drawn[delivered++].sampled, &it->second, &go_on, &finish);
       }
+      if (!status.ok()) {
+        End(event.sequence, status);
+        continue;
+      }
+      if (!go_on) scheduler_.Finish(event.sequence, finish, /*unwanted=*/event.tokens - delivered);
     }
-    if (!go_on) scheduler_.Finish(event.sequence, finish);
     if (!go_on || event.finish != FinishReason::kNone) End(event.sequence, absl::OkStatus());
   }
+}
+
+absl::Status Dispatcher::DeliverToken(const engine::SampledToken& token, Task* task, bool* go_on,
+                                      FinishReason* finish) {
+  *go_on = task->listener->OnToken(token);
+  if (!*go_on || task->task.guide == nullptr) return absl::OkStatus();
+  TANDEM_RETURN_IF_ERROR(task->task.guide->Append(token));
+  *go_on = !EndsByGuide(*task->task.guide, finish);
+  return absl::OkStatus();
 }
 
 void Dispatcher::DeliverOutput(const PlannedSlice& slice, const StepOutput& output, Task* task) {
@@ -406,6 +421,8 @@ void Dispatcher::End(uint64_t id, const absl::Status& status) {
     result.reason = sequence->finish;
     result.generated_tokens = sequence->generated_tokens();
     result.cached_tokens = sequence->cached_tokens;
+    result.guessed_tokens = sequence->guessed_tokens;
+    result.right_guesses = sequence->right_guesses;
     if (sequence->started) result.queue_s = SecondsBetween(sequence->arrival, sequence->first_step);
     if (result.generated_tokens > 0) {
       result.prefill_s = SecondsBetween(sequence->first_step, sequence->first_token);

@@ -64,7 +64,9 @@ struct GenerationResult {
   FinishReason reason = FinishReason::kNone;
   int32_t prompt_tokens = 0;
   int32_t generated_tokens = 0;
-  int32_t cached_tokens = 0;  // of the prompt, that were computed before
+  int32_t cached_tokens = 0;   // of the prompt, that were computed before
+  int32_t guessed_tokens = 0;  // speculation: how many were tried, and how many were what was then drawn
+  int32_t right_guesses = 0;
   double queue_s = 0, prefill_s = 0, decode_s = 0;
 };
 
@@ -129,6 +131,8 @@ class Dispatcher {
     int32_t max_waiting = 256;  // requests that may wait for admission
     // Without a pipeline for this long, requests end with kUnavailable and new ones are refused.
     std::chrono::milliseconds pipeline_wait{30000};
+    // As in SchedulerConfig.
+    int32_t max_guessed_tokens = 0;
     const Clock* clock = nullptr;            // null: the steady clock
     DispatcherObserver* observer = nullptr;  // may be null
     // The pipeline of `epoch` broke and was detached. Called on the dispatch thread; must not block.
@@ -203,6 +207,8 @@ class Dispatcher {
   void Handle(NewTask task);
   void Handle(CancelTask cancel);
   void Handle(std::unique_ptr<v1::StepFrame> frame);
+  // Tells the listener and the guide. `go_on`: neither ends the generation; else with `finish`.
+  absl::Status DeliverToken(const engine::SampledToken& token, Task* task, bool* go_on, FinishReason* finish);
   // What a drawn token must bring along.
   absl::Status CheckDrawn(const PlannedSlice& slice, const StepOutput& output) const;
   void Deliver(const StepPlan& plan, const std::vector<SliceEvent>& events, const std::vector<StepOutput>& outputs);

@@ -52,6 +52,10 @@ absl::Status CheckConfig(const CoordinatorConfig& config) {
   if (config.min_workers < 0) {
     return absl::InvalidArgumentError(absl::StrCat("min_workers is ", config.min_workers, ", must not be negative"));
   }
+  if (config.max_guessed_tokens < 0 || config.max_guessed_tokens > kMaxGuessedTokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("speculate is ", config.max_guessed_tokens, ", expected 0 to ", kMaxGuessedTokens));
+  }
   if (config.max_waiting < 1) {
     return absl::InvalidArgumentError(absl::StrCat("max_waiting is ", config.max_waiting, ", must be at least 1"));
   }
@@ -105,6 +109,7 @@ struct Coordinator::Parts {
     options.vocab = model->spec().vocab;
     options.hidden = model->spec().hidden;
     options.max_waiting = config.max_waiting;
+    options.max_guessed_tokens = config.max_guessed_tokens;
     options.observer = &observers;
     options.on_pipeline_broken = [this](uint64_t epoch, absl::Status why) {
       manager.OnPipelineBroken(epoch, std::move(why));

@@ -49,30 +49,44 @@ absl::Status CheckTimings(const v1::StepFrame& frame, int32_t num_stages) {
   return absl::OkStatus();
 }
 
-absl::Status DecodeSample(const v1::StepFrame& frame, const v1::SliceResult& result, int32_t vocab,
-                          StepOutput* output) {
-  if (result.token() >= static_cast<uint32_t>(vocab)) {
-    return Lie(frame, "token ", result.token(), " of a vocabulary of ", vocab);
+absl::StatusOr<Drawn> DecodeDraw(const v1::StepFrame& frame, const v1::Draw& draw, int32_t vocab) {
+  if (draw.token() >= static_cast<uint32_t>(vocab)) {
+    return Lie(frame, "token ", draw.token(), " of a vocabulary of ", vocab);
   }
-  output->sampled.token = static_cast<int32_t>(result.token());
-  output->has_mirostat_mu = result.has_mirostat_mu();
-  output->sampled.mirostat_mu = result.mirostat_mu();
-  if (!(std::fabs(result.mirostat_mu()) <= engine::kMaxMirostatMu)) {
-    return Lie(frame, "mirostat_mu is ", result.mirostat_mu());
+  Drawn drawn;
+  drawn.sampled.token = static_cast<int32_t>(draw.token());
+  drawn.has_mirostat_mu = draw.has_mirostat_mu();
+  drawn.sampled.mirostat_mu = draw.mirostat_mu();
+  if (!(std::fabs(draw.mirostat_mu()) <= engine::kMaxMirostatMu)) {
+    return Lie(frame, "mirostat_mu is ", draw.mirostat_mu());
   }
-  output->has_logprob = result.has_logprob();
-  output->sampled.logprob = result.logprob();
-  if (std::isnan(result.logprob())) return Lie(frame, "the log-probability is not a number");
-  if (result.top_size() > kMaxTopLogprobs) {
-    return Lie(frame, result.top_size(), " log-probabilities, at most ", kMaxTopLogprobs);
+  drawn.has_logprob = draw.has_logprob();
+  drawn.sampled.logprob = draw.logprob();
+  if (std::isnan(draw.logprob())) return Lie(frame, "the log-probability is not a number");
+  if (draw.top_size() > kMaxTopLogprobs) {
+    return Lie(frame, draw.top_size(), " log-probabilities, at most ", kMaxTopLogprobs);
   }
-  for (const v1::TokenLogprob& top : result.top()) {
+  for (const v1::TokenLogprob& top : draw.top()) {
     if (top.token() >= static_cast<uint32_t>(vocab) || std::isnan(top.logprob())) {
       return Lie(frame, "log-probability ", top.logprob(), " of token ", top.token());
     }
-    output->sampled.top.push_back({static_cast<int32_t>(top.token()), top.logprob()});
+    drawn.sampled.top.push_back({static_cast<int32_t>(top.token()), top.logprob()});
   }
-  return absl::OkStatus();
+  return drawn;
+}
+
+absl::Status DecodeSample(const v1::StepFrame& frame, const v1::SliceResult& result, std::span<const int32_t> guesses,
+                          int32_t vocab, StepOutput* output) {
+  for (const v1::Draw& draw : result.draws()) {
+    TANDEM_ASSIGN_OR_RETURN(output->drawn.emplace_back(), DecodeDraw(frame, draw, vocab));
+  }
+  size_t due = 1;  // draws: one, and one behind each right guess
+  for (size_t i = 0; i < guesses.size() && i < output->drawn.size(); ++i) {
+    if (output->drawn[i].sampled.token != guesses[i]) break;
+    ++due;
+  }
+  if (output->drawn.size() == due) return absl::OkStatus();
+  return Lie(frame, output->drawn.size(), " draws where ", due, " were due, with ", guesses.size(), " guesses");
 }
 
 template <typename T>
@@ -110,7 +124,7 @@ absl::Status DecodeResult(const v1::StepFrame& frame, const PlannedSlice& slice,
                           const PipelineShape& shape, StepOutput* output) {
   switch (slice.output) {
     case engine::SliceOutput::kSample:
-      return DecodeSample(frame, result, shape.vocab, output);
+      return DecodeSample(frame, result, slice.guesses, shape.vocab, output);
     case engine::SliceOutput::kLogits:
       return DecodeNumbers(frame, "logits", result.logits(), int64_t{slice.count} * shape.vocab, &output->logits);
     case engine::SliceOutput::kFirstState:
@@ -131,9 +145,12 @@ v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, co
   v1::Slice* slice = frame->add_slices();
   slice->set_sequence(planned.sequence);
   slice->set_position(planned.position);
+  const int32_t guesses = static_cast<int32_t>(planned.guesses.size());
   const auto begin = sequence.tokens.begin() + planned.position;
-  const auto end = begin + planned.count;
+  const auto end = begin + planned.count - guesses;
   slice->mutable_tokens()->Add(begin, end);
+  slice->mutable_tokens()->Add(planned.guesses.begin(), planned.guesses.end());
+  slice->set_guesses(static_cast<uint32_t>(guesses));
   slice->mutable_pages()->Add(planned.pages.begin(), planned.pages.end());
   slice->set_output(OutputToProto(planned.output));
   for (const engine::AdapterUse& use : adapters) {
@@ -143,8 +160,9 @@ v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, co
   }
   if (planned.output != engine::SliceOutput::kSample) return slice;
   *slice->mutable_sampling() = sampling;
-  const int32_t seen = std::min(penalty_window, planned.position + planned.count);
+  const int32_t seen = std::min(penalty_window, planned.position + planned.count - guesses);
   slice->mutable_recent()->Add(end - seen, end);
+  if (penalty_window > 0) slice->mutable_recent()->Add(planned.guesses.begin(), planned.guesses.end());
   return slice;
 }
 

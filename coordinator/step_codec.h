@@ -17,11 +17,16 @@ namespace tandem::coordinator {
 v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, const v1::Sampling& sampling,
                        int32_t penalty_window, std::span<const engine::AdapterUse> adapters, v1::StepFrame* frame);
 
+// A token that the last stage drew.
+struct Drawn {
+  engine::SampledToken sampled;
+  bool has_logprob = false;      // log-probabilities came with it
+  bool has_mirostat_mu = false;  // and mirostat's mu
+};
+
 // What a step gave for one of its slices.
 struct StepOutput {
-  engine::SampledToken sampled;    // kSample
-  bool has_logprob = false;        // kSample: log-probabilities came with it
-  bool has_mirostat_mu = false;    // kSample: and mirostat's mu
+  std::vector<Drawn> drawn;        // kSample: one, and one more for each guess that was right
   std::vector<float> logits;       // kLogits: [tokens of the slice, vocab]
   std::vector<float> state;        // kFirstState, kLastState: [hidden]
   std::vector<int64_t> state_sum;  // kStateSum: [hidden]; see engine::kStateSumBits

@@ -84,6 +84,9 @@ struct Slice {
   const SamplingParams* sampling = nullptr;  // kSample on the last stage: not null
   DrawState draw;                            // kSample: what the draw depends on beside `sampling`
   std::span<const AdapterUse> adapters;      // added in this order; at most kMaxSliceAdapters
+  // kSample: the last `guesses` tokens, fewer than all, may not be what the sequence goes on with. Then `draw` has
+  // neither dry nor allowed, sampling no mirostat, and draw.recent holds the guesses too.
+  int32_t guesses = 0;
 };
 
 // The contents of page `from` become those of page `to` as well.
@@ -102,7 +105,8 @@ struct Step {
 
 struct SliceResult {
   int32_t slice = 0;               // index into Step::slices
-  SampledToken sampled;            // kSample
+  // kSample: the token behind the last one that is known, and behind each guess that equals the draw before it.
+  std::vector<SampledToken> sampled;
   std::vector<float> logits;       // kLogits: [tokens of the slice, vocab]
   std::vector<float> state;        // kFirstState, kLastState: [hidden]
   std::vector<int64_t> state_sum;  // kStateSum: [hidden]

@@ -35,6 +35,18 @@ void CopyNumbers(const std::vector<T>& from, std::string* to) {
   to->assign(reinterpret_cast<const char*>(from.data()), from.size() * sizeof(T));
 }
 
+void PutDraw(const engine::SampledToken& sampled, const v1::Sampling& sampling, v1::Draw* draw) {
+  draw->set_token(static_cast<uint32_t>(sampled.token));
+  if (sampling.mirostat() != 0) draw->set_mirostat_mu(sampled.mirostat_mu);
+  if (!sampling.has_top_logprobs()) return;
+  draw->set_logprob(sampled.logprob);
+  for (const engine::TokenLogprob& top : sampled.top) {
+    v1::TokenLogprob* entry = draw->add_top();
+    entry->set_token(static_cast<uint32_t>(top.token));
+    entry->set_logprob(top.logprob);
+  }
+}
+
 }  // namespace
 
 StepLoop::StepLoop(std::unique_ptr<engine::Stage> stage, const engine::ModelSpec& spec, uint32_t index,
@@ -152,15 +164,7 @@ void StepLoop::TakeResults(v1::StepFrame& frame) {
       if (!from.state_sum.empty()) CopyNumbers(from.state_sum, to->mutable_state_sum());
       continue;
     }
-    to->set_token(static_cast<uint32_t>(from.sampled.token));
-    if (slice.sampling().mirostat() != 0) to->set_mirostat_mu(from.sampled.mirostat_mu);
-    if (!slice.sampling().has_top_logprobs()) continue;
-    to->set_logprob(from.sampled.logprob);
-    for (const engine::TokenLogprob& top : from.sampled.top) {
-      v1::TokenLogprob* entry = to->add_top();
-      entry->set_token(static_cast<uint32_t>(top.token));
-      entry->set_logprob(top.logprob);
-    }
+    for (const engine::SampledToken& sampled : from.sampled) PutDraw(sampled, slice.sampling(), to->add_draws());
   }
 }
 

@@ -70,6 +70,8 @@ class ResponseMaker : public GenerationListener {
     response.mutable_usage()->set_generated_tokens(result.generated_tokens);
     response.mutable_usage()->set_seed(seed_);
     response.mutable_usage()->set_cached_tokens(result.cached_tokens);
+    response.mutable_usage()->set_guessed_tokens(result.guessed_tokens);
+    response.mutable_usage()->set_right_guesses(result.right_guesses);
     response.mutable_timings()->set_queue_s(result.queue_s);
     response.mutable_timings()->set_prefill_s(result.prefill_s);
     response.mutable_timings()->set_decode_s(result.decode_s);

@@ -16,6 +16,9 @@ constexpr int32_t kMinChunkTokens = 64;
 constexpr int32_t kFillShare = 16;
 // Steps may spend this part of a stage's time between stages before decodes are dealt out to one more.
 constexpr double kMaxWireShare = 0.1;
+// Guesses of a sequence in a step, and steps without one after guesses that were all wrong.
+constexpr int32_t kMaxGuess = 16;
+constexpr int32_t kMaxGuessPause = 32;
 // A token that is drawn costs a client this many of its prompt: decodes hold a place in every round.
 constexpr int64_t kDecodeWork = 2;
 
@@ -111,10 +114,11 @@ void Scheduler::Remove(uint64_t id) {
   sequences_.erase(it);
 }
 
-void Scheduler::Finish(uint64_t id, FinishReason reason) {
+void Scheduler::Finish(uint64_t id, FinishReason reason, int32_t unwanted) {
   auto it = sequences_.find(id);
   if (it == sequences_.end()) return;
   FallBack(&it->second);
+  it->second.tokens.resize(it->second.tokens.size() - unwanted);
   it->second.state = SequenceState::kFinished;
   it->second.finish = reason;
 }
@@ -141,8 +145,8 @@ std::optional<StepPlan> Scheduler::PlanStep(Time now) {
   return plan;
 }
 
-std::vector<SliceEvent> Scheduler::OnStepResult(std::span<const int32_t> tokens, std::span<const StageTime> stages,
-                                                Time now) {
+std::vector<SliceEvent> Scheduler::OnStepResult(std::span<const std::vector<int32_t>> drawn,
+                                                std::span<const StageTime> stages, Time now) {
   const StepPlan plan = std::move(in_flight_.front());
   in_flight_.pop_front();
   int32_t decodes = 0, prefills = 0;
@@ -156,14 +160,15 @@ std::vector<SliceEvent> Scheduler::OnStepResult(std::span<const int32_t> tokens,
     Sequence& sequence = it->second;
     --sequence.in_flight;
     if (sequence.state != SequenceState::kRunning || slice.output == engine::SliceOutput::kNone) continue;
-    SliceEvent event = Complete(slice, &sequence, tokens[i], now);
+    SliceEvent event = Complete(slice, &sequence, drawn[i], now);
     event.slice = i;
     events.push_back(event);
   }
   return events;
 }
 
-SliceEvent Scheduler::Complete(const PlannedSlice& slice, Sequence* sequence, int32_t token, Time now) {
+SliceEvent Scheduler::Complete(const PlannedSlice& slice, Sequence* sequence, std::span<const int32_t> drawn,
+                               Time now) {
   SliceEvent event;
   event.sequence = slice.sequence;
   if (!sequence->spec.generates()) {
@@ -171,16 +176,24 @@ SliceEvent Scheduler::Complete(const PlannedSlice& slice, Sequence* sequence, in
         slice.output == engine::SliceOutput::kFirstState || slice.position + slice.count == sequence->length();
     if (complete) event.finish = FinishReason::kComplete;
   } else {
-    sequence->tokens.push_back(token);
-    if (sequence->generated_tokens() == 1) sequence->first_token = now;
-    sequence->last_token = now;
+    const int32_t guesses = static_cast<int32_t>(slice.guesses.size());
+    const int32_t right = static_cast<int32_t>(drawn.size()) - 1;
+    if (guesses > 0) LearnFromGuesses(guesses, right, sequence);
+    sequence->scheduled -= guesses - right;  // what was computed of wrong ones is overwritten
     const std::vector<int32_t>& stops = sequence->spec.stop_ids;
-    if (std::find(stops.begin(), stops.end(), token) != stops.end()) {
-      event.finish = FinishReason::kStop;
-    } else if (sequence->generated_tokens() >= sequence->spec.max_tokens) {
-      event.finish = FinishReason::kLength;
-    } else if (sequence->length() >= config_.context) {
-      event.finish = FinishReason::kContext;
+    for (const int32_t token : drawn) {
+      if (event.finish != FinishReason::kNone) break;
+      sequence->tokens.push_back(token);
+      ++event.tokens;
+      if (sequence->generated_tokens() == 1) sequence->first_token = now;
+      sequence->last_token = now;
+      if (std::find(stops.begin(), stops.end(), token) != stops.end()) {
+        event.finish = FinishReason::kStop;
+      } else if (sequence->generated_tokens() >= sequence->spec.max_tokens) {
+        event.finish = FinishReason::kLength;
+      } else if (sequence->length() >= config_.context) {
+        event.finish = FinishReason::kContext;
+      }
     }
   }
   if (event.finish != FinishReason::kNone) Finish(slice.sequence, event.finish);
@@ -270,11 +283,53 @@ void Scheduler::PlanDecodes(StepPlan* plan, int32_t* budget, Time now) {
   std::sort(ready.begin(), ready.end(), [](const Sequence* a, const Sequence* b) {
     return a->spec.priority != b->spec.priority ? a->spec.priority > b->spec.priority : a->spec.id < b->spec.id;
   });
+  const int32_t guesses_each = GuessesEach(static_cast<int32_t>(ready.size()));
   for (Sequence* sequence : ready) {
     if (sequence->state != SequenceState::kRunning || !EnsureDecodePage(sequence, now)) continue;
-    AddSlice(plan, sequence, 1);
-    --*budget;
+    std::vector<int32_t> guesses = Guess(std::min(guesses_each, *budget - 1), sequence);
+    *budget -= 1 + static_cast<int32_t>(guesses.size());
+    AddSlice(plan, sequence, 1, std::move(guesses));
   }
+}
+
+int32_t Scheduler::GuessesEach(int32_t decodes) const {
+  const int32_t room = config_.max_guessed_tokens - decodes;
+  if (decodes == 0 || room < decodes) return 0;
+  const bool prompts_wait = std::any_of(sequences_.begin(), sequences_.end(), [](const auto& entry) {
+    const Sequence& sequence = entry.second;
+    return sequence.state == SequenceState::kWaiting ||
+           (sequence.state == SequenceState::kRunning && !sequence.decoding() && sequence.pending() > 0);
+  });
+  return prompts_wait ? 0 : room / decodes;
+}
+
+std::vector<int32_t> Scheduler::Guess(int32_t most, Sequence* sequence) {
+  if (!sequence->spec.may_guess || most <= 0) return {};
+  if (sequence->guess_pause > 0) {
+    --sequence->guess_pause;
+    return {};
+  }
+  // The token that is drawn behind the last right guess counts too.
+  const int32_t left =
+      std::min(sequence->spec.max_tokens - sequence->generated_tokens(), config_.context - sequence->length());
+  most = std::min({most, sequence->guess_length, left - 1});
+  std::vector<int32_t> guesses = sequence->guesser.Guess(sequence->tokens, most);
+  while (!guesses.empty()) {
+    const int32_t tokens = sequence->length() + static_cast<int32_t>(guesses.size());
+    if (pages_.PagesFor(tokens) <= static_cast<int32_t>(sequence->pages.size())) break;
+    // What others will need comes first.
+    const bool spare = pages_.pool().free() + pages_.pool().idle() > running();
+    if (!spare || !pages_.AddPage(sequence)) guesses.pop_back();
+  }
+  return guesses;
+}
+
+void Scheduler::LearnFromGuesses(int32_t guesses, int32_t right, Sequence* sequence) {
+  sequence->guessed_tokens += guesses;
+  sequence->right_guesses += right;
+  sequence->guess_length = right == guesses ? std::min(2 * guesses, kMaxGuess) : std::max(right, 1);
+  sequence->guess_misses = right > 0 ? 0 : sequence->guess_misses + 1;
+  if (right == 0) sequence->guess_pause = std::min(1 << std::min(sequence->guess_misses, 5), kMaxGuessPause);
 }
 
 void Scheduler::SortByTurn(std::vector<Sequence*>* sequences, Time now) const {
@@ -343,7 +398,7 @@ bool Scheduler::ComputedInStep(const StepPlan& plan, const Sequence& sequence) c
 void Scheduler::PlanPrefills(StepPlan* plan, int32_t budget, Time now) {
   std::vector<Sequence*> ready;
   for (auto& [id, sequence] : sequences_) {
-    if (sequence.state != SequenceState::kRunning || sequence.decoding() || sequence.pending() == 0) continue;
+    if (sequence.state != SequenceState::kRunning || sequence.decoding() || sequence.pending() <= 0) continue;
     // A token sees only those before it, so nothing that follows changes the first one's state.
     if (sequence.spec.output == engine::SliceOutput::kFirstState && sequence.scheduled > 0) continue;
     ready.push_back(&sequence);
@@ -366,11 +421,11 @@ void Scheduler::PlanPrefills(StepPlan* plan, int32_t budget, Time now) {
     }
     if (count <= 0 || ComputedInStep(*plan, *sequence)) continue;
     budget -= count;
-    AddSlice(plan, sequence, count);
+    AddSlice(plan, sequence, count, {});
   }
 }
 
-void Scheduler::AddSlice(StepPlan* plan, Sequence* sequence, int32_t count) {
+void Scheduler::AddSlice(StepPlan* plan, Sequence* sequence, int32_t count, std::vector<int32_t> guesses) {
   PlannedSlice slice;
   slice.sequence = sequence->spec.id;
   slice.position = sequence->scheduled;
@@ -380,6 +435,9 @@ void Scheduler::AddSlice(StepPlan* plan, Sequence* sequence, int32_t count) {
   sequence->scheduled += count;
   shares_.Charge(sequence->spec.client, slice.decode ? kDecodeWork : count);
   if (HasOutput(*sequence, slice)) slice.output = sequence->spec.output;
+  slice.count += static_cast<int32_t>(guesses.size());
+  sequence->scheduled += static_cast<int32_t>(guesses.size());
+  slice.guesses = std::move(guesses);
   slice.pages.assign(sequence->pages.begin(), sequence->pages.begin() + pages_.PagesFor(sequence->scheduled));
   ++sequence->in_flight;
   sequence->last_step = plan->step;

@@ -33,7 +33,13 @@ struct SchedulerConfig {
   // What a stage should take for a step at most while sequences decode: they get a token no more seldom than every
   // max_in_flight of these.
   double target_stage_s = 0.1;
+  // Speculation: tokens of a step of decodes, guesses included, up to which one costs little more than none. 0: off.
+  int32_t max_guessed_tokens = 0;
 };
+
+// What max_guessed_tokens is where nobody chose, and its bound.
+inline constexpr int32_t kDefaultGuessedTokens = 16;
+inline constexpr int32_t kMaxGuessedTokens = 256;
 
 // Consecutive tokens [position, position + count) of a sequence.
 struct PlannedSlice {
@@ -43,7 +49,8 @@ struct PlannedSlice {
   engine::SliceOutput output = engine::SliceOutput::kNone;
   std::vector<uint32_t> pages;  // cover all tokens up to the slice's last
   uint32_t incarnation = 0;
-  bool decode = false;  // its token was drawn by a step before; else a chunk of prefill
+  bool decode = false;           // its token was drawn by a step before; else a chunk of prefill
+  std::vector<int32_t> guesses;  // the last ones of `count`: what the sequence may go on with
 };
 
 struct StepPlan {
@@ -57,6 +64,7 @@ struct StepPlan {
 struct SliceEvent {
   uint64_t sequence = 0;
   size_t slice = 0;                           // index into StepPlan::slices
+  int32_t tokens = 0;                         // how many of those drawn were appended
   FinishReason finish = FinishReason::kNone;  // set with its last event
 };
 
@@ -106,18 +114,20 @@ class Scheduler {
   absl::StatusOr<std::optional<uint64_t>> Add(SequenceSpec spec, Time now);
   // Takes the sequence out, finished or not, and frees its pages. Unknown ids are ignored.
   void Remove(uint64_t id);
-  // Ends a sequence: it stays known until Remove, its pages are free. One that has ended takes the new reason.
-  void Finish(uint64_t id, FinishReason reason);
+  // Ends a sequence: it stays known until Remove, its pages are free. One that has ended takes the new reason. The last
+  // `unwanted` tokens were generated in vain.
+  void Finish(uint64_t id, FinishReason reason, int32_t unwanted = 0);
 
   // The next step to send, or nothing if there is no work or enough steps are in flight.
   std::optional<StepPlan> PlanStep(Time now);
   // The step whose result must come next; null if none is in flight.
   const StepPlan* oldest_in_flight() const { return in_flight_.empty() ? nullptr : &in_flight_.front(); }
-  // Ends oldest_in_flight(), which must not be null. `tokens`: one for each of its slices, the drawn token where the
-  // output is kSample. `stages`: what the step took on each; may be empty. Events of sequences that are still there, in
-  // slice order: a kSample slice appended its token, any other is done. A sequence whose event has a finish reason
-  // stays known until Remove.
-  std::vector<SliceEvent> OnStepResult(std::span<const int32_t> tokens, std::span<const StageTime> stages, Time now);
+  // Ends oldest_in_flight(), which must not be null. `drawn`: for each of its slices the tokens drawn where the output
+  // is kSample, one more than guesses that were right. `stages`: what the step took on each; may be empty. Events of
+  // sequences that are still there, in slice order: a kSample slice appended its tokens, any other is done. A sequence
+  // whose event has a finish reason stays known until Remove.
+  std::vector<SliceEvent> OnStepResult(std::span<const std::vector<int32_t>> drawn, std::span<const StageTime> stages,
+                                       Time now);
 
   // Null if unknown. Valid until the next call that changes anything.
   const Sequence* Find(uint64_t id) const;
@@ -154,8 +164,14 @@ class Scheduler {
   int32_t ChunkTokens(std::span<Sequence* const> ready) const;
   // A slice in the plan computes the same tokens as `sequence` would.
   bool ComputedInStep(const StepPlan& plan, const Sequence& sequence) const;
-  void AddSlice(StepPlan* plan, Sequence* sequence, int32_t count);
-  SliceEvent Complete(const PlannedSlice& slice, Sequence* sequence, int32_t token, Time now);
+  // How many guesses each of so many decodes of a step may have: none while prompts wait, which is work that counts.
+  int32_t GuessesEach(int32_t decodes) const;
+  // What `sequence`, which decodes, may go on with: as many guesses as are worth it, `most` or less.
+  std::vector<int32_t> Guess(int32_t most, Sequence* sequence);
+  void LearnFromGuesses(int32_t guesses, int32_t right, Sequence* sequence);
+  // `count` tokens that are known, and `guesses`.
+  void AddSlice(StepPlan* plan, Sequence* sequence, int32_t count, std::vector<int32_t> guesses);
+  SliceEvent Complete(const PlannedSlice& slice, Sequence* sequence, std::span<const int32_t> drawn, Time now);
 
   const int32_t max_waiting_;
   SchedulerConfig config_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "coordinator/clock.h"
+#include "coordinator/scheduler/ngram_guesser.h"
 #include "coordinator/scheduler/prefix_index.h"
 #include "engine/stage.h"
 
@@ -34,6 +35,9 @@ struct SequenceSpec {
   // Keys and values are a function of the tokens for all sequences of the same domain: names the adapters.
   std::string domain;
 
+  // Its next tokens may be guessed, and several of them checked in one step.
+  bool may_guess = false;
+
   bool generates() const { return output == engine::SliceOutput::kSample; }
   // Tokens that others have computed may be left out: not if something is wanted of each, or of the first.
   bool may_reuse() const { return generates() || output == engine::SliceOutput::kLastState; }
@@ -57,6 +61,12 @@ struct Sequence {
   int32_t in_flight = 0;              // slices of this incarnation in steps in flight
   uint64_t last_step = 0;             // the latest step it was in
   int32_t interruptions = 0;          // how often the pipeline broke while it was in flight
+  // Speculation. How many tokens the next guess has at most; how many steps go without one, and how often in a row no
+  // guess was right; and what came of all guesses.
+  int32_t guess_length = 4;
+  int32_t guess_pause = 0, guess_misses = 0;
+  int32_t guessed_tokens = 0, right_guesses = 0;
+  NgramGuesser guesser;
   Time arrival, first_step, first_token, last_token;
   Time waiting_since;    // its arrival, or when it was preempted last
   bool started = false;  // first_step is set
@@ -64,7 +74,8 @@ struct Sequence {
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }
   int32_t prompt_tokens() const { return static_cast<int32_t>(spec.prompt.size()); }
   int32_t generated_tokens() const { return length() - prompt_tokens(); }
-  // Tokens known and not yet handed to a step. 0: waits for the token that a step in flight draws.
+  // Tokens known and not yet handed to a step. 0: waits for the token that a step in flight draws; below that by the
+  // number of guesses that are in flight too.
   int32_t pending() const { return length() - scheduled; }
   // Past its prompt: its next slice is the token drawn last.
   bool decoding() const { return generated_tokens() > 0 && pending() <= 1; }

@@ -45,7 +45,8 @@ void SequencePages::CatchUp(Sequence* sequence) {
 
 void SequencePages::Index(Sequence* sequence) {
   const std::span<const int32_t> tokens(sequence->tokens);
-  while ((sequence->indexed + 1) * page_tokens_ <= sequence->scheduled) {
+  const int32_t known = std::min(sequence->scheduled, sequence->length());  // the rest are guesses
+  while ((sequence->indexed + 1) * page_tokens_ <= known) {
     const int32_t first = sequence->indexed * page_tokens_;
     Adopt(index_.Add(sequence->spec.domain, sequence->node, tokens.subspan(first, page_tokens_),
                      sequence->pages[sequence->indexed]),

@@ -39,6 +39,15 @@ absl::StatusOr<std::vector<AdapterSpec>> ReadAdapters(const ModelSpec& spec, con
   return specs;
 }
 
+// What was drawn behind a guess holds only if the guess is what the sequence goes on with.
+void DropDrawsBehindWrongGuesses(const Slice& slice, std::vector<SampledToken>* sampled) {
+  for (int32_t i = 0; i < slice.guesses; ++i) {
+    if (slice.tokens[slice.tokens.size() - slice.guesses + i] == (*sampled)[i].token) continue;
+    sampled->resize(i + 1);
+    return;
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<StageMemory> EstimateStageMemory(const ModelSpec& spec, const GgufFile& file,
@@ -188,6 +197,7 @@ absl::Status CpuStage::RunHead(const Step& step, StepResult* result) {
     TANDEM_RETURN_IF_ERROR(ComputeLogits(batch));
     TANDEM_RETURN_IF_ERROR(FinishRows(step, batch));
   }
+  for (SliceResult& slice : result->results) DropDrawsBehindWrongGuesses(step.slices[slice.slice], &slice.sampled);
   return TakeStates(
       step, spec_.hidden, *pool_, [this](int64_t token, float* out) { NormOutput(token, out); }, scratch_.normed,
       result);
@@ -204,6 +214,7 @@ std::vector<CpuStage::HeadRow> CpuStage::ChooseHeadRows(const Step& step, StepRe
     SliceResult& to = result->results.emplace_back();
     to.slice = static_cast<int32_t>(i);
     if (slice.output == SliceOutput::kLogits) to.logits.resize(slice.tokens.size() * spec_.vocab);
+    if (slice.output == SliceOutput::kSample) to.sampled.resize(slice.guesses + 1);
   }
   std::vector<HeadRow> rows;
   auto to = result->results.begin();
@@ -212,7 +223,9 @@ std::vector<CpuStage::HeadRow> CpuStage::ChooseHeadRows(const Step& step, StepRe
     const Slice& slice = step.slices[i];
     const int64_t count = static_cast<int64_t>(slice.tokens.size());
     if (slice.output == SliceOutput::kSample) {
-      rows.push_back({first_token + count - 1, static_cast<int32_t>(i), &*to, nullptr});
+      for (int32_t draw = 0; draw <= slice.guesses; ++draw) {
+        rows.push_back({first_token + count - 1 - slice.guesses + draw, static_cast<int32_t>(i), &*to, nullptr, draw});
+      }
     } else if (slice.output == SliceOutput::kLogits) {
       for (int64_t t = 0; t < count; ++t) {
         rows.push_back({first_token + t, static_cast<int32_t>(i), &*to, to->logits.data() + t * spec_.vocab});
@@ -270,8 +283,16 @@ absl::Status CpuStage::FinishRow(const Step& step, const HeadRow& row, std::span
     return absl::OkStatus();
   }
   const Slice& slice = step.slices[row.slice];
-  TANDEM_ASSIGN_OR_RETURN(row.result->sampled, Sample(logits, *slice.sampling, slice.draw,
-                                                      slice.position + static_cast<int64_t>(slice.tokens.size())));
+  const int32_t unseen = slice.guesses - row.draw;  // guesses behind this row
+  DrawState state = slice.draw;
+  if (!state.recent.empty()) {
+    const size_t seen = state.recent.size() - unseen;
+    const size_t window = std::min<size_t>(seen, slice.sampling->penalty_window);
+    state.recent = state.recent.subspan(seen - window, window);
+  }
+  TANDEM_ASSIGN_OR_RETURN(
+      row.result->sampled[row.draw],
+      Sample(logits, *slice.sampling, state, slice.position + static_cast<int64_t>(slice.tokens.size()) - unseen));
   return absl::OkStatus();
 }
 

@@ -49,6 +49,7 @@ class CpuStage : public Stage {
     int32_t slice = 0;  // index into Step::slices
     SliceResult* result = nullptr;
     float* logits = nullptr;  // where they are copied to; null: a token is drawn
+    int32_t draw = 0;         // which of the slice's
   };
 
   absl::Status RunChecked(const Step& step, int64_t tokens, StepResult* result);

@@ -108,8 +108,28 @@ absl::Status StepChecker::CheckSlice(int32_t index, const Slice& slice, int64_t 
   }
   TANDEM_RETURN_IF_ERROR(CheckAdapters(index, slice));
   if (is_first()) TANDEM_RETURN_IF_ERROR(CheckIds(index, "tokens", slice.tokens, spec_.vocab));
+  TANDEM_RETURN_IF_ERROR(CheckGuesses(index, slice));
   if (is_last() && slice.output == SliceOutput::kSample) return CheckSampling(index, slice);
   return absl::OkStatus();
+}
+
+absl::Status StepChecker::CheckGuesses(int32_t index, const Slice& slice) const {
+  if (slice.guesses == 0) return absl::OkStatus();
+  if (slice.output != SliceOutput::kSample) {
+    return SliceError(index, "it has %d guesses, though no token is to be drawn", slice.guesses);
+  }
+  if (slice.guesses < 0 || slice.guesses >= static_cast<int64_t>(slice.tokens.size())) {
+    return SliceError(index, "it has %d guesses, expected 0 to %d", slice.guesses, slice.tokens.size() - 1);
+  }
+  if (!slice.draw.recent.empty() && slice.draw.recent.size() < static_cast<size_t>(slice.guesses)) {
+    return SliceError(index, "recent has %d tokens, expected at least the %d guesses", slice.draw.recent.size(),
+                      slice.guesses);
+  }
+  const bool bound = !slice.draw.dry.empty() || !slice.draw.allowed.empty() ||
+                     (slice.sampling != nullptr && slice.sampling->mirostat != 0);
+  if (!bound) return absl::OkStatus();
+  return SliceError(index, "it has %d guesses, and dry, allowed or mirostat, which depend on the tokens before",
+                    slice.guesses);
 }
 
 absl::Status StepChecker::CheckSampling(int32_t index, const Slice& slice) const {

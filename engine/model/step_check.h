@@ -29,6 +29,7 @@ class StepChecker {
   bool is_first() const { return options_.first_layer == 0; }
   bool is_last() const { return options_.end_layer == spec_.num_layers; }
   absl::Status CheckSlice(int32_t index, const Slice& slice, int64_t tokens_before) const;
+  absl::Status CheckGuesses(int32_t index, const Slice& slice) const;
   absl::Status CheckSampling(int32_t index, const Slice& slice) const;
   absl::Status CheckAdapters(int32_t index, const Slice& slice) const;
   absl::Status CheckHidden(const Step& step, int64_t tokens) const;

@@ -139,6 +139,8 @@ absl::StatusOr<engine::Slice> SliceFromProto(const v1::Slice& slice, int32_t voc
   out.pages = {slice.pages().data(), static_cast<size_t>(slice.pages_size())};
   TANDEM_RETURN_IF_ERROR(AdaptersFromProto(slice, storage, &out));
   TANDEM_ASSIGN_OR_RETURN(out.output, OutputFromProto(slice.output()));
+  if (slice.guesses() > kMaxInt32) return Bad("guesses is ", slice.guesses(), ", limit ", kMaxInt32);
+  out.guesses = static_cast<int32_t>(slice.guesses());
   if (out.output == engine::SliceOutput::kSample) {
     TANDEM_ASSIGN_OR_RETURN(engine::SamplingParams params, SamplingFromProto(slice.sampling(), vocab));
     storage->sampling.push_back(std::move(params));

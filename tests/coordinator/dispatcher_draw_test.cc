@@ -57,7 +57,7 @@ TEST_F(DispatcherTest, MirostatsMuComesBackAndGoesOutWithTheNextDraw) {
   std::vector<float> sent;
   Attach(1, [&](const v1::StepFrame& request, v1::StepFrame* result) {
     sent.push_back(request.slices(0).mirostat_mu());
-    result->mutable_results(0)->set_mirostat_mu(static_cast<float>(sent.size()));
+    result->mutable_results(0)->mutable_draws(0)->set_mirostat_mu(static_cast<float>(sent.size()));
   });
   GenerationTask task = Task({1, 2, 3}, 3);
   task.sampling.set_mirostat(2);
@@ -78,7 +78,7 @@ TEST_F(DispatcherTest, MissingOrWildMuBreaksThePipeline) {
   Attach(1);
   ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
   EXPECT_THAT(std::string(NextBroken().second.message()), HasSubstr("left out mirostat_mu"));
-  Attach(2, [](auto&, v1::StepFrame* result) { result->mutable_results(0)->set_mirostat_mu(1e9f); });
+  Attach(2, [](auto&, v1::StepFrame* result) { result->mutable_results(0)->mutable_draws(0)->set_mirostat_mu(1e9f); });
   EXPECT_THAT(std::string(NextBroken().second.message()), HasSubstr("mirostat_mu is 1e+09"));
   dispatcher_->Stop();  // the request still waits, and the collector must outlive it
 }
@@ -87,7 +87,7 @@ TEST_F(DispatcherTest, DryPenaltiesFollowTheTokens) {
   std::vector<v1::Slice> sent;
   Attach(1, [&](const v1::StepFrame& request, v1::StepFrame* result) {
     sent.push_back(request.slices(0));
-    result->mutable_results(0)->set_token(sent.size() == 1 ? 5 : 6);
+    result->mutable_results(0)->mutable_draws(0)->set_token(sent.size() == 1 ? 5 : 6);
   });
   GenerationTask task = Task({5, 6, 9, 4}, 3);
   const FakeTokenizer tokenizer;
@@ -123,7 +123,7 @@ TEST_F(DispatcherTest, ConstrainedRequestsCarryTheirMaskAndEndWhenTheTextIsWhole
   Attach(1, [&](const v1::StepFrame& request, v1::StepFrame* result) {
     const auto& ids = request.slices(0).allowed().only().ids();
     sent.emplace_back(ids.begin(), ids.end());
-    result->mutable_results(0)->set_token(script[sent.size() - 1]);
+    result->mutable_results(0)->mutable_draws(0)->set_token(script[sent.size() - 1]);
   });
   const FakeTokenizer tokenizer;
   GenerationTask task = Task({1}, 20);
@@ -143,7 +143,7 @@ TEST_F(DispatcherTest, ConstrainedRequestsCarryTheirMaskAndEndWhenTheTextIsWhole
 }
 
 TEST_F(DispatcherTest, AConstraintThatAllowsNothingMoreSaysSo) {
-  Attach(1, [](auto&, v1::StepFrame* result) { result->mutable_results(0)->set_token(10); });
+  Attach(1, [](auto&, v1::StepFrame* result) { result->mutable_results(0)->mutable_draws(0)->set_token(10); });
   const FakeTokenizer tokenizer;
   GenerationTask task = Task({1}, 20);
   task.guide = Constrained(tokenizer, "root ::= \"a\" \"b\"", {.banned = {11}});
@@ -158,7 +158,7 @@ TEST_F(DispatcherTest, ATokenThatWasNotAllowedBreaksThePipelineAndTheTextGoesOnE
   std::atomic<bool> lie = true;
   const FakePipeline::Spoil draw = [&](const v1::StepFrame& request, v1::StepFrame* result) {
     const bool second = request.slices(0).position() + static_cast<uint32_t>(request.slices(0).tokens_size()) == 2;
-    result->mutable_results(0)->set_token(second ? (lie ? 12 : 11) : 10);
+    result->mutable_results(0)->mutable_draws(0)->set_token(second ? (lie ? 12 : 11) : 10);
   };
   Attach(1, draw);
   const FakeTokenizer tokenizer;

@@ -89,8 +89,7 @@ class DispatcherTest : public ::testing::Test {
   }
 
   // `held`: from its first frame on; to hold it after the return is too late if a request waits for it already.
-  FakePipeline& Attach(uint64_t epoch = 1, FakePipeline::Spoil spoil = nullptr, int32_t stages = 1,
-                       bool held = false) {
+  FakePipeline& Attach(uint64_t epoch = 1, FakePipeline::Spoil spoil = nullptr, int32_t stages = 1, bool held = false) {
     PipelineSpec spec;
     spec.epoch = epoch;
     spec.num_stages = stages;

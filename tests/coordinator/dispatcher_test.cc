@@ -142,8 +142,19 @@ TEST_F(DispatcherTest, ForeignSequenceBreaksThePipeline) {
 }
 
 TEST_F(DispatcherTest, TokenOutOfRangeBreaksThePipeline) {
-  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->mutable_results(0)->set_token(kFakeVocab); },
-                    "token 1000 of a vocabulary of 1000", Task({1, 2}, 5));
+  ExpectLieDetected(
+      [](auto&, v1::StepFrame* result) { result->mutable_results(0)->mutable_draws(0)->set_token(kFakeVocab); },
+      "token 1000 of a vocabulary of 1000", Task({1, 2}, 5));
+}
+
+TEST_F(DispatcherTest, DrawThatWasNotDueBreaksThePipeline) {
+  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->mutable_results(0)->add_draws(); },
+                    "2 draws where 1 were due, with 0 guesses", Task({1, 2}, 5));
+}
+
+TEST_F(DispatcherTest, MissingDrawBreaksThePipeline) {
+  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->mutable_results(0)->clear_draws(); },
+                    "0 draws where 1 were due", Task({1, 2}, 5));
 }
 
 TEST_F(DispatcherTest, TimingOfAnImpossibleStageBreaksThePipeline) {
@@ -156,7 +167,7 @@ TEST_F(DispatcherTest, LogprobThatIsNoNumberBreaksThePipeline) {
   task.sampling.set_top_logprobs(0);
   ExpectLieDetected(
       [](auto&, v1::StepFrame* result) {
-        result->mutable_results(0)->set_logprob(std::numeric_limits<float>::quiet_NaN());
+        result->mutable_results(0)->mutable_draws(0)->set_logprob(std::numeric_limits<float>::quiet_NaN());
       },
       "not a number", task);
 }
@@ -164,7 +175,7 @@ TEST_F(DispatcherTest, LogprobThatIsNoNumberBreaksThePipeline) {
 TEST_F(DispatcherTest, MissingLogprobBreaksThePipeline) {
   GenerationTask task = Task({1, 2}, 5);
   task.sampling.set_top_logprobs(0);
-  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->mutable_results(0)->clear_logprob(); },
+  ExpectLieDetected([](auto&, v1::StepFrame* result) { result->mutable_results(0)->mutable_draws(0)->clear_logprob(); },
                     "left out the log-probabilities", task);
 }
 

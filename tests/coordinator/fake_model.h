@@ -19,6 +19,16 @@ inline int32_t NextToken(std::span<const int32_t> history) {
   return static_cast<int32_t>((hash >> 20) % kFakeVocab);
 }
 
+// What is drawn behind `history`, whose last `guesses` tokens may not be what follows: one token, and one behind every
+// guess that equals the draw before it.
+inline std::vector<int32_t> Draw(std::span<const int32_t> history, int32_t guesses) {
+  std::vector<int32_t> drawn;
+  for (size_t known = history.size() - guesses;; ++known) {
+    drawn.push_back(NextToken(history.first(known)));
+    if (known == history.size() || drawn.back() != history[known]) return drawn;
+  }
+}
+
 // What a sequence of its own would generate.
 inline std::vector<int32_t> Continue(std::vector<int32_t> tokens, int count) {
   const size_t prompt = tokens.size();

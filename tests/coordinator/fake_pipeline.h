@@ -127,12 +127,15 @@ class FakePipeline {
         PutStates(slice, out);
         continue;
       }
-      out->set_token(NextToken(history));
-      if (slice.sampling().has_top_logprobs()) out->set_logprob(-0.5f);
-      for (uint32_t i = 0; i < slice.sampling().top_logprobs(); ++i) {
-        v1::TokenLogprob* top = out->add_top();
-        top->set_token(i);
-        top->set_logprob(-1.0f * static_cast<float>(i));
+      for (const int32_t token : Draw(history, static_cast<int32_t>(slice.guesses()))) {
+        v1::Draw* draw = out->add_draws();
+        draw->set_token(static_cast<uint32_t>(token));
+        if (slice.sampling().has_top_logprobs()) draw->set_logprob(-0.5f);
+        for (uint32_t i = 0; i < slice.sampling().top_logprobs(); ++i) {
+          v1::TokenLogprob* top = draw->add_top();
+          top->set_token(i);
+          top->set_logprob(-1.0f * static_cast<float>(i));
+        }
       }
     }
     return result;

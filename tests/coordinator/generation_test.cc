@@ -252,7 +252,7 @@ class GeneratorTest : public ::testing::Test {
         [this](const v1::StepFrame&, v1::StepFrame* result) {
           // Once there is a script, the model says what it says.
           if (result->results_size() == 1 && next_ < script_.size()) {
-            result->mutable_results(0)->set_token(script_[next_++]);
+            result->mutable_results(0)->mutable_draws(0)->set_token(script_[next_++]);
           }
         });
     PipelineSpec spec;

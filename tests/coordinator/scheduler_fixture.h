@@ -72,8 +72,11 @@ class SchedulerTest : public ::testing::Test {
       for (const PlannedSlice& slice : plan->slices) {
         // The tokens that travel in the frame are those known now.
         const Sequence& sequence = *scheduler_->Find(slice.sequence);
-        sent_[{plan->step, slice.sequence}] = {sequence.tokens.begin() + slice.position,
-                                               sequence.tokens.begin() + slice.position + slice.count};
+        const auto begin = sequence.tokens.begin() + slice.position;
+        const auto known = slice.count - static_cast<ptrdiff_t>(slice.guesses.size());
+        std::vector<int32_t>& sent = sent_[{plan->step, slice.sequence}];
+        sent.assign(begin, begin + known);
+        sent.insert(sent.end(), slice.guesses.begin(), slice.guesses.end());
       }
     }
     return planned;
@@ -119,16 +122,16 @@ class SchedulerTest : public ::testing::Test {
     now_ += step_time_;
     const StepPlan plan = *scheduler_->oldest_in_flight();
     for (const PageCopy& copy : plan.copies) cache_->Copy(copy.from, copy.to);
-    std::vector<int32_t> tokens(plan.slices.size());
+    std::vector<std::vector<int32_t>> drawn(plan.slices.size());
     int32_t prefill = 0;
     for (size_t i = 0; i < plan.slices.size(); ++i) {
       const PlannedSlice& slice = plan.slices[i];
       const auto history = cache_->Run(slice.position, sent_.at({plan.step, slice.sequence}), slice.pages);
-      tokens[i] = testing::NextToken(history);
+      drawn[i] = Draw(history, static_cast<int32_t>(slice.guesses.size()));
       if (!slice.decode) prefill += slice.count;
     }
     const std::vector<StageTime> stages(config_.num_stages, {.compute_s = 0.001 + prefill * prefill_token_s_});
-    for (const SliceEvent& event : scheduler_->OnStepResult(tokens, stages, now_)) {
+    for (const SliceEvent& event : scheduler_->OnStepResult(drawn, stages, now_)) {
       const Sequence& sequence = *scheduler_->Find(event.sequence);
       if (event.finish == FinishReason::kNone) continue;
       results_[event.sequence] = {sequence.tokens.begin() + sequence.prompt_tokens(), sequence.tokens.end()};
@@ -161,6 +164,11 @@ class SchedulerTest : public ::testing::Test {
   std::map<uint64_t, std::vector<int32_t>> prompts_, results_;
   std::map<uint64_t, FinishReason> reasons_;
   std::map<uint64_t, Time> ended_;
+  // What the model draws.
+  virtual std::vector<int32_t> Draw(std::span<const int32_t> history, int32_t guesses) {
+    return testing::Draw(history, guesses);
+  }
+
   // What the pipeline reports of its stages.
   double prefill_token_s_ = 0;
   // How long it takes from one step's end to the next.

@@ -98,6 +98,37 @@ TEST(LocalClusterTest, WhatOthersHaveComputedIsNotComputedAgainAndChangesNothing
   EXPECT_EQ(answer.ids, Ask(*fresh, IdsRequest(second, 10)).ids);
 }
 
+// A tiny model soon repeats itself, so guesses are tried, and many are right.
+TEST(LocalClusterTest, GuessesChangeNoAnswer) {
+  cli::LocalClusterOptions options;
+  options.model_path = WriteTinyModel();
+  options.workers = 2;
+  options.threads = 1;
+  auto guessing = cli::LocalCluster::Create(options);
+  options.max_guessed_tokens = 0;
+  auto plain = cli::LocalCluster::Create(options);
+  ASSERT_TRUE(guessing.ok() && plain.ok()) << guessing.status() << plain.status();
+  uint32_t guessed = 0, right = 0;
+  for (const float temperature : {0.0f, 0.3f, 1.0f}) {
+    for (v1::GenerateRequest request : EightRequests()) {
+      request.set_max_tokens(60);
+      request.mutable_sampling()->set_temperature(temperature);
+      request.mutable_sampling()->set_seed(7);
+      request.mutable_sampling()->set_top_logprobs(1);
+      request.mutable_sampling()->set_frequency_penalty(0.01f);
+      const Answer with = Ask(**guessing, request), without = Ask(**plain, request);
+      ASSERT_TRUE(with.status.ok() && without.status.ok()) << with.status << without.status;
+      EXPECT_EQ(with.ids, without.ids);
+      EXPECT_EQ(with.text, without.text);
+      EXPECT_EQ(without.last.usage().guessed_tokens(), 0u);
+      guessed += with.last.usage().guessed_tokens();
+      right += with.last.usage().right_guesses();
+    }
+  }
+  EXPECT_GT(guessed, 0u);
+  EXPECT_GT(right, 0u);
+}
+
 TEST(LocalClusterTest, LogitsAreBitIdenticalOnAnyNumberOfWorkers) {
   std::vector<int32_t> ids;
   for (int i = 0; i < 70; ++i) ids.push_back(3 + i * 7 % 290);

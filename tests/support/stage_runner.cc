@@ -89,7 +89,7 @@ absl::StatusOr<std::vector<int32_t>> StageRunner::Greedy(std::span<const int32_t
     StepResult result;
     TANDEM_RETURN_IF_ERROR(Run(step, &result));
     position += static_cast<int32_t>(next.size());
-    next = {result.results.at(0).sampled.token};
+    next = {result.results.at(0).sampled.at(0).token};
     generated.push_back(next[0]);
   }
   return generated;

@@ -45,7 +45,7 @@ class FakeStage : public engine::Stage {
       engine::SliceResult out;
       out.slice = static_cast<int32_t>(i);
       if (slice.output == engine::SliceOutput::kLogits) out.logits = {1.5f, -2.0f};
-      if (slice.output == engine::SliceOutput::kSample) out.sampled = {slice.position, -0.5f, {{7, -0.25f}, {8, -4}}};
+      if (slice.output == engine::SliceOutput::kSample) out.sampled = {{slice.position, -0.5f, {{7, -0.25f}, {8, -4}}}};
       if (slice.output != engine::SliceOutput::kNone) result->results.push_back(out);
     }
     if (last_) return absl::OkStatus();
@@ -137,7 +137,7 @@ TEST(StepLoopTest, FramesRunThroughThreeStagesInOrder) {
     for (uint32_t stage = 0; stage < 3; ++stage) EXPECT_EQ(frame.timings(stage).stage(), stage);
     ASSERT_EQ(frame.results_size(), 1);
     EXPECT_EQ(frame.results(0).sequence(), 40 + i + 1);
-    EXPECT_EQ(frame.results(0).token(), i + 1);
+    EXPECT_EQ(frame.results(0).draws(0).token(), i + 1);
   }
   first.Stop();
   middle.Stop();
@@ -174,16 +174,16 @@ TEST(StepLoopTest, LastStageReturnsWhatEachSliceAskedFor) {
   const v1::StepFrame& result = out.frame(0);
   ASSERT_EQ(result.results_size(), 3);
   EXPECT_EQ(result.results(0).sequence(), 46u);
-  EXPECT_EQ(result.results(0).token(), 6u);
-  EXPECT_FALSE(result.results(0).has_logprob());
-  EXPECT_EQ(result.results(0).top_size(), 0);
+  EXPECT_EQ(result.results(0).draws(0).token(), 6u);
+  EXPECT_FALSE(result.results(0).draws(0).has_logprob());
+  EXPECT_EQ(result.results(0).draws(0).top_size(), 0);
   EXPECT_EQ(result.results(1).sequence(), 47u);
   EXPECT_THAT(Floats(result.results(1).logits()), ElementsAre(1.5f, -2.0f));
-  EXPECT_EQ(result.results(2).token(), 8u);
-  EXPECT_EQ(result.results(2).logprob(), -0.5f);
-  ASSERT_EQ(result.results(2).top_size(), 2);
-  EXPECT_EQ(result.results(2).top(1).token(), 8u);
-  EXPECT_EQ(result.results(2).top(1).logprob(), -4.0f);
+  EXPECT_EQ(result.results(2).draws(0).token(), 8u);
+  EXPECT_EQ(result.results(2).draws(0).logprob(), -0.5f);
+  ASSERT_EQ(result.results(2).draws(0).top_size(), 2);
+  EXPECT_EQ(result.results(2).draws(0).top(1).token(), 8u);
+  EXPECT_EQ(result.results(2).draws(0).top(1).logprob(), -4.0f);
 }
 
 TEST(StepLoopTest, FailureOfTheStageTravelsWithTheFrame) {

@@ -83,14 +83,14 @@ TEST_F(StageRunTest, ResultsFollowTheOutputsAskedFor) {
   EXPECT_TRUE(result.hidden.empty());
   ASSERT_EQ(result.results.size(), 2u);
   EXPECT_EQ(result.results[0].slice, 1);
-  EXPECT_GE(result.results[0].sampled.token, 0);
+  EXPECT_GE(result.results[0].sampled.at(0).token, 0);
   EXPECT_TRUE(result.results[0].logits.empty());
   EXPECT_EQ(result.results[1].slice, 2);
   EXPECT_EQ(result.results[1].logits.size(), 2u * 320);
 
   const auto logits = runner_->Logits(b, 1);
   ASSERT_TRUE(logits.ok());
-  EXPECT_EQ(result.results[0].sampled.token, std::max_element(logits->begin(), logits->end()) - logits->begin());
+  EXPECT_EQ(result.results[0].sampled.at(0).token, std::max_element(logits->begin(), logits->end()) - logits->begin());
 }
 
 TEST_F(StageRunTest, MoreRowsThanTheHeadTakesAtOnce) {
@@ -114,8 +114,8 @@ TEST_F(StageRunTest, SamplingIsUsed) {
   step.slices[0].sampling = &bias;
   StepResult result;
   ASSERT_TRUE(runner_->Run(step, &result).ok());
-  EXPECT_EQ(result.results.at(0).sampled.token, 123);
-  EXPECT_EQ(result.results.at(0).sampled.top.size(), 2u);
+  EXPECT_EQ(result.results.at(0).sampled.at(0).token, 123);
+  EXPECT_EQ(result.results.at(0).sampled.at(0).top.size(), 2u);
 }
 
 TEST_F(StageRunTest, CopiedPageIsReadAndWrittenOnLikeTheOriginal) {
@@ -132,6 +132,72 @@ TEST_F(StageRunTest, CopiedPageIsReadAndWrittenOnLikeTheOriginal) {
   step.copies.clear();
   ASSERT_TRUE(runner_->Run(step, &result).ok());
   EXPECT_EQ(copied.results.at(0).logits, result.results.at(0).logits);
+}
+
+TEST_F(StageRunTest, GuessesGiveTheDrawsOfStepsOneByOne) {
+  SamplingParams sampling;
+  sampling.temperature = 0.7f;
+  sampling.seed = 3;
+  sampling.presence_penalty = 1.5f;
+  sampling.penalty_window = 4;
+  const std::vector<uint32_t> pages = {0, 1}, other_pages = {2, 3};
+  std::vector<int32_t> text = {9, 8, 7, 6, 5};
+  const auto recent = [&] { return std::span<const int32_t>(text).last(4); };
+  Step step;
+  StepResult result;
+  for (int i = 0; i < 6; ++i) {
+    const size_t position = i == 0 ? 0 : text.size() - 1;
+    step.slices = {{.position = static_cast<int32_t>(position),
+                    .tokens = std::span<const int32_t>(text).subspan(position),
+                    .pages = pages,
+                    .output = SliceOutput::kSample,
+                    .sampling = &sampling,
+                    .draw = {.recent = recent()}}};
+    ASSERT_TRUE(runner_->Run(step, &result).ok());
+    text.push_back(result.results.at(0).sampled.at(0).token);
+  }
+  const std::vector<int32_t> drawn(text.begin() + 5, text.end());
+
+  for (int wrong = 1; wrong <= 5; ++wrong) {  // the guess that is not right; the fifth is not there
+    std::vector<int32_t> tokens(text.begin(), text.begin() + 9), last(text.begin() + 1, text.begin() + 9);
+    if (wrong < 5) tokens[4 + wrong] = last[3 + wrong] = (tokens[4 + wrong] + 1) % 320;
+    step.slices = {{.tokens = tokens,
+                    .pages = other_pages,
+                    .output = SliceOutput::kSample,
+                    .sampling = &sampling,
+                    .draw = {.recent = last},
+                    .guesses = 4}};
+    ASSERT_TRUE(runner_->Run(step, &result).ok());
+    std::vector<int32_t> with_guesses;
+    for (const SampledToken& each : result.results.at(0).sampled) with_guesses.push_back(each.token);
+    EXPECT_EQ(with_guesses, std::vector<int32_t>(drawn.begin(), drawn.begin() + wrong)) << "guess " << wrong;
+  }
+}
+
+TEST_F(StageRunTest, GuessesThatCannotBeCheckedAreRefused) {
+  SamplingParams mirostat;
+  mirostat.temperature = 1.0f;
+  mirostat.mirostat = 2;
+  const std::vector<int32_t> one = {1};
+  const std::vector<std::pair<int32_t, float>> dry = {{5, 1.0f}};
+  ExpectSliceRefused(0, "it has 3 guesses, expected 0 to 2", [](Slice& s) { s.guesses = 3; });
+  ExpectSliceRefused(0, "it has -1 guesses", [](Slice& s) { s.guesses = -1; });
+  ExpectSliceRefused(0, "it has 1 guesses, though no token is to be drawn", [](Slice& s) {
+    s.guesses = 1;
+    s.output = SliceOutput::kLogits;
+  });
+  ExpectSliceRefused(1, "recent has 1 tokens, expected at least the 2 guesses", [&](Slice& s) {
+    s.guesses = 2;
+    s.draw.recent = one;
+  });
+  ExpectSliceRefused(1, "which depend on the tokens before", [&](Slice& s) {
+    s.guesses = 2;
+    s.draw.dry = dry;
+  });
+  ExpectSliceRefused(1, "which depend on the tokens before", [&](Slice& s) {
+    s.guesses = 2;
+    s.sampling = &mirostat;
+  });
 }
 
 TEST_F(StageRunTest, CopiesOfPagesThatAreNotThereAreRefused) {

@@ -64,6 +64,10 @@ v1::StepFrame EverySlice() {
 
 v1::StepFrame Greedy() {
   v1::StepFrame frame;
+  AddSlice(frame, 4, 3, v1::SLICE_OUTPUT_SAMPLE)->set_guesses(2);
+  v1::PageCopy* copy = frame.add_copies();
+  copy->set_from(1);
+  copy->set_to(2);
   v1::Slice* slice = AddSlice(frame, 0, 1, v1::SLICE_OUTPUT_SAMPLE);
   slice->mutable_allowed()->mutable_all_but()->add_ids(7);
   return frame;
