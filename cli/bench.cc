@@ -237,10 +237,11 @@ void AddLoadFlags(CLI::App& command, Flags* flags) {
       ->check(CLI::Range(uint32_t{0}, kMaxTokens));
   command.add_option("--text", flags->text, "Prompts are pieces of this text; default: random tokens");
   command.add_option("--temperature", flags->temperature, "Of the draws; 0 is greedy")->capture_default_str();
-  command.add_option(
-      "--seed", flags->seed,
-      "Of times, lengths, prompts and draws; default: another each time, since a server may keep what it "
-      "computed of prompts");
+  command
+      .add_option("--seed", flags->seed,
+                  "Of times, lengths, prompts and draws; default: another each time, since a server may keep what it "
+                  "computed of prompts")
+      ->check(CLI::NonNegativeNumber);
 }
 
 }  // namespace

@@ -178,6 +178,8 @@ class BenchTest(unittest.TestCase):
             self.assertIn(text, result.stderr)
         self.assertEqual(self.bench("--rate", 1, "--clients", 2).returncode, 2)
         self.assertEqual(self.bench("--rate", -1).returncode, 2)
+        self.assertEqual(self.bench("--seed", -1).returncode, 2)
+        self.assertEqual(self.bench("--shared-prefix", -1).returncode, 2)
 
     def test_an_interrupted_load_is_reported(self):
         bench = Program(BIN / "tandem", "bench", "--server", self.cluster.server, "--clients", 2, "--duration", 600, "--answer-tokens", 400, "--json",
