@@ -1,7 +1,10 @@
 #include "cli/answer_printer.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 namespace tandem::cli {
@@ -65,9 +68,15 @@ void AnswerPrinter::PrintClosingLine(const v1::GenerateResponse& last) const {
   const v1::Usage& usage = last.usage();
   // The first token comes with the prefill; decoding is what follows it.
   const uint32_t decoded = usage.generated_tokens() > 0 ? usage.generated_tokens() - 1 : 0;
-  std::fprintf(stderr, "[prefill %u tokens, %s | decode %u tokens, %s | %s | seed %llu]\n", usage.prompt_tokens(),
-               Rate(usage.prompt_tokens(), last.timings().prefill_s()).c_str(), usage.generated_tokens(),
-               Rate(decoded, last.timings().decode_s()).c_str(), ReasonText(last.finish_reason()),
+  const uint32_t computed = usage.prompt_tokens() - std::min(usage.prompt_tokens(), usage.cached_tokens());
+  std::string cached, guesses;
+  if (usage.cached_tokens() > 0) cached = absl::StrCat(" (and ", usage.cached_tokens(), " computed before)");
+  if (usage.guessed_tokens() > 0) {
+    guesses = absl::StrCat(" (", usage.right_guesses(), " of ", usage.guessed_tokens(), " guesses right)");
+  }
+  std::fprintf(stderr, "[prefill %u tokens%s, %s | decode %u tokens%s, %s | %s | seed %llu]\n", computed,
+               cached.c_str(), Rate(computed, last.timings().prefill_s()).c_str(), usage.generated_tokens(),
+               guesses.c_str(), Rate(decoded, last.timings().decode_s()).c_str(), ReasonText(last.finish_reason()),
                static_cast<unsigned long long>(usage.seed()));
 }
 

@@ -16,8 +16,9 @@ constexpr int32_t kMinChunkTokens = 64;
 constexpr int32_t kFillShare = 16;
 // Steps may spend this part of a stage's time between stages before decodes are dealt out to one more.
 constexpr double kMaxWireShare = 0.1;
-// Guesses of a sequence in a step, and steps without one after guesses that were all wrong.
+// Guesses of a sequence in a step; so many steps in a row whose guesses were all wrong lead to steps without one.
 constexpr int32_t kMaxGuess = 16;
+constexpr int32_t kPatientMisses = 3;
 constexpr int32_t kMaxGuessPause = 32;
 // A token that is drawn costs a client this many of its prompt: decodes hold a place in every round.
 constexpr int64_t kDecodeWork = 2;
@@ -327,9 +328,10 @@ std::vector<int32_t> Scheduler::Guess(int32_t most, Sequence* sequence) {
 void Scheduler::LearnFromGuesses(int32_t guesses, int32_t right, Sequence* sequence) {
   sequence->guessed_tokens += guesses;
   sequence->right_guesses += right;
-  sequence->guess_length = right == guesses ? std::min(2 * guesses, kMaxGuess) : std::max(right, 1);
+  sequence->guess_length = right == guesses ? std::min(2 * guesses, kMaxGuess) : right + 1;
   sequence->guess_misses = right > 0 ? 0 : sequence->guess_misses + 1;
-  if (right == 0) sequence->guess_pause = std::min(1 << std::min(sequence->guess_misses, 5), kMaxGuessPause);
+  const int32_t beyond = sequence->guess_misses - kPatientMisses;
+  if (beyond >= 0) sequence->guess_pause = std::min(2 << std::min(beyond, 10), kMaxGuessPause);
 }
 
 void Scheduler::SortByTurn(std::vector<Sequence*>* sequences, Time now) const {
