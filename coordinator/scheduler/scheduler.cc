@@ -14,7 +14,7 @@ namespace {
 constexpr int32_t kMinChunkTokens = 64;
 // A pipeline fills and empties in this part of a prompt's time, a chunk for every stage but one.
 constexpr int32_t kFillShare = 16;
-// Steps may spend this part of a stage's time between stages before decodes are dealt out to one more.
+// Stages may wait this part of their time for steps that are between stages before decodes are dealt out to one more.
 constexpr double kMaxWireShare = 0.1;
 // Guesses of a sequence in a step; so many steps in a row whose guesses were all wrong lead to steps without one.
 constexpr int32_t kMaxGuess = 16;
@@ -269,6 +269,10 @@ bool Scheduler::EnsureDecodePage(Sequence* sequence, Time now) {
 }
 
 void Scheduler::PlanDecodes(StepPlan* plan, int32_t* budget, Time now) {
+  const auto decodes = std::count_if(in_flight_.begin(), in_flight_.end(), [](const StepPlan& step) {
+    return std::any_of(step.slices.begin(), step.slices.end(), [](const PlannedSlice& slice) { return slice.decode; });
+  });
+  if (decodes >= DecodeGroups()) return;  // or sequences would stay dealt out to more steps for good
   int32_t decoding = 0;
   std::vector<Sequence*> ready;
   for (auto& [id, sequence] : sequences_) {
@@ -365,7 +369,7 @@ void Scheduler::Admit(Time now) {
 }
 
 int32_t Scheduler::DecodeGroups() const {
-  const int32_t more = times_.wire_share() > kMaxWireShare ? 1 : 0;
+  const int32_t more = times_.wire_share() > kMaxWireShare * config_.num_stages ? 1 : 0;
   return std::min(config_.num_stages + more, config_.max_in_flight);
 }
 
