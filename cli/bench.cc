@@ -1,4 +1,5 @@
 // `tandem bench`: a load on a server, and how it was served.
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -186,8 +187,10 @@ absl::Status Run(Flags flags) {
   StepWatch watch(proto_support::MakeChannel(flags.server));
   const std::vector<RequestRecord> records = RunLoad(flags, std::move(options), interrupt);
   const LoadReport report = MakeReport(records);
-  // All tokens of an answer but the first come from steps that decode.
-  watch.Finish(report.between_tokens_s.count);
+  // All tokens of an answer but the first come from steps that decode, and so do guesses that were wrong.
+  const uint64_t wrong_guesses = report.guessed_tokens - std::min(report.guessed_tokens, report.right_guesses);
+  watch.Finish(report.prompt_tokens - std::min(report.prompt_tokens, report.cached_tokens),
+               report.between_tokens_s.count + wrong_guesses);
 
   LoadDescription load = Describe(flags, model);
   load.no_stages_because = watch.why();

@@ -56,6 +56,8 @@ class LoadClient::Call : public grpc::ClientReadReactor<v1::GenerateResponse> {
     if (response_.has_usage()) {
       record_.prompt_tokens = response_.usage().prompt_tokens();
       record_.cached_tokens = response_.usage().cached_tokens();
+      record_.guessed_tokens = response_.usage().guessed_tokens();
+      record_.right_guesses = response_.usage().right_guesses();
     }
     const int count = response_.ids_size();
     if (count == 0) return;

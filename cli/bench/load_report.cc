@@ -34,6 +34,8 @@ LoadReport MakeReport(std::span<const RequestRecord> records) {
     report.wall_s = std::max(report.wall_s, record.end_s);
     report.most_late_s = std::max(report.most_late_s, record.sent_s - record.due_s);
     report.answer_tokens += record.answer_tokens;
+    report.guessed_tokens += record.guessed_tokens;
+    report.right_guesses += record.right_guesses;
     if (record.answer_tokens > 0) {
       report.prompt_tokens += record.prompt_tokens;
       report.cached_tokens += record.cached_tokens;

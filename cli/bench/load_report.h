@@ -23,7 +23,8 @@ struct RequestRecord {
   uint32_t prompt_tokens = 0;  // as the server counts them; 0 if it did not say
   uint32_t cached_tokens = 0;  // of those, that it did not have to compute
   uint32_t answer_tokens = 0;
-  uint32_t wanted_tokens = 0;  // of the answer
+  uint32_t guessed_tokens = 0, right_guesses = 0;  // ahead of the answer
+  uint32_t wanted_tokens = 0;                      // of the answer
   absl::Status status;
   bool cut_off = false;  // by Ctrl-C; `status` does not count
 };
@@ -46,6 +47,7 @@ struct LoadReport {
   uint64_t short_answers = 0;              // ended well with fewer tokens than wanted
   // Of requests that came to their first token, and of every token received.
   uint64_t prompt_tokens = 0, cached_tokens = 0, answer_tokens = 0;
+  uint64_t guessed_tokens = 0, right_guesses = 0;
   // Times from when the request was due, so that a client that falls behind hides nothing. Latency: of those that ended
   // well.
   Spread first_token_s, between_tokens_s, latency_s;

@@ -47,8 +47,12 @@ std::string ReportTable(const LoadDescription& load, const LoadReport& report, c
                         report.PerSecond(report.prompt_tokens));
   if (report.cached_tokens > 0) absl::StrAppendFormat(&table, "; %d were computed before", report.cached_tokens);
   absl::StrAppend(&table, "\n");
-  absl::StrAppendFormat(&table, "answers   %d tokens, %.1f a second\n", report.answer_tokens,
+  absl::StrAppendFormat(&table, "answers   %d tokens, %.1f a second", report.answer_tokens,
                         report.PerSecond(report.answer_tokens));
+  if (report.guessed_tokens > 0) {
+    absl::StrAppendFormat(&table, "; %d of %d guesses right", report.right_guesses, report.guessed_tokens);
+  }
+  absl::StrAppend(&table, "\n");
   for (const auto& [status, count] : report.errors) absl::StrAppendFormat(&table, "failed    %d x %s\n", count, status);
   if (!report.first_error.empty()) absl::StrAppend(&table, "          the first: ", report.first_error, "\n");
   if (report.short_answers > 0) {
@@ -90,6 +94,8 @@ std::string ReportJson(const LoadDescription& load, const LoadReport& report, co
                {"cached_tokens", report.cached_tokens},
                {"prompt_tokens_per_s", report.PerSecond(report.prompt_tokens)},
                {"answer_tokens", report.answer_tokens},
+               {"guessed_tokens", report.guessed_tokens},
+               {"right_guesses", report.right_guesses},
                {"answer_tokens_per_s", report.PerSecond(report.answer_tokens)},
                {"time_to_first_token_s", JsonOf(report.first_token_s)},
                {"time_between_tokens_s", JsonOf(report.between_tokens_s)},

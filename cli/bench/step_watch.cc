@@ -27,14 +27,15 @@ StepWatch::StepWatch(const std::shared_ptr<grpc::Channel>& channel)
   }
 }
 
-StepWatch::~StepWatch() { Finish(0); }
+StepWatch::~StepWatch() { Finish(0, 0); }
 
-void StepWatch::Finish(uint64_t decode_tokens) {
+void StepWatch::Finish(uint64_t prefill_tokens, uint64_t decode_tokens) {
   if (!thread_.joinable()) return;
   const absl::Time end = absl::Now() + kEndPatience;
   {
     absl::MutexLock lock(&mu_);
-    while (!ended_ && timeline_.decode_tokens() < decode_tokens && !changed_.WaitWithDeadline(&mu_, end)) {
+    while (!ended_ && (timeline_.prefill_tokens() < prefill_tokens || timeline_.decode_tokens() < decode_tokens)) {
+      if (changed_.WaitWithDeadline(&mu_, end)) break;
     }
   }
   context_.TryCancel();

@@ -25,9 +25,9 @@ class StepWatch {
   StepWatch(const StepWatch&) = delete;
   StepWatch& operator=(const StepWatch&) = delete;
 
-  // Ends watching when steps with so many tokens of answers have been seen; waits for them only a moment, since steps
-  // may be lost. Idempotent.
-  void Finish(uint64_t decode_tokens);
+  // Ends watching when steps with so many tokens of prompts and of answers have been seen; waits for them only a
+  // moment, since steps may be lost. Idempotent.
+  void Finish(uint64_t prefill_tokens, uint64_t decode_tokens);
 
   // After Finish. The timeline is empty if the server showed no steps; `why` says why not, for people.
   const StageTimeline& timeline() const ABSL_NO_THREAD_SAFETY_ANALYSIS { return timeline_; }

@@ -61,6 +61,8 @@ class ForeignServer : public v1::Tandem::Service {
       if (left == 0) {
         response.mutable_usage()->set_prompt_tokens(11);
         response.mutable_usage()->set_cached_tokens(5);
+        response.mutable_usage()->set_guessed_tokens(3);
+        response.mutable_usage()->set_right_guesses(2);
       }
       writer->Write(response);
       while (request.prompt() == "hang" && !context->IsCancelled()) usleep(1000);
@@ -110,6 +112,8 @@ TEST_F(LoadClientTest, RecordsTokensTimesAndUsage) {
     EXPECT_EQ(record.wanted_tokens, 5u);
     EXPECT_EQ(record.prompt_tokens, 11u);
     EXPECT_EQ(record.cached_tokens, 5u);
+    EXPECT_EQ(record.guessed_tokens, 3u);
+    EXPECT_EQ(record.right_guesses, 2u);
     EXPECT_EQ(record.gaps_s.size(), 4u);
     double end_s = record.first_token_s;
     for (double gap_s : record.gaps_s) {
@@ -189,7 +193,7 @@ TEST_F(LoadClientTest, NoServerIsUnavailable) {
 
 TEST_F(LoadClientTest, AServerWithoutClusterServiceShowsNoSteps) {
   StepWatch watch(server_.Channel());
-  watch.Finish(/*decode_tokens=*/1000);
+  watch.Finish(/*prefill_tokens=*/0, /*decode_tokens=*/1000);
   EXPECT_EQ(watch.timeline().num_steps(), 0u);
   EXPECT_THAT(watch.why(), HasSubstr("Cluster.WatchSteps"));
 }

@@ -356,6 +356,8 @@ TEST(LoadReportTest, AddsUpWhatTheClientsSaw) {
   good.prompt_tokens = 10;
   good.cached_tokens = 4;
   good.answer_tokens = 3;
+  good.guessed_tokens = 5;
+  good.right_guesses = 2;
   good.wanted_tokens = 4;
   RequestRecord refused;
   refused.due_s = refused.sent_s = 3;
@@ -381,6 +383,8 @@ TEST(LoadReportTest, AddsUpWhatTheClientsSaw) {
   EXPECT_EQ(report.prompt_tokens, 30u);
   EXPECT_EQ(report.cached_tokens, 12u);
   EXPECT_EQ(report.answer_tokens, 9u);
+  EXPECT_EQ(report.guessed_tokens, 15u);
+  EXPECT_EQ(report.right_guesses, 6u);
   EXPECT_DOUBLE_EQ(report.PerSecond(report.answer_tokens), 1.8);
   EXPECT_EQ(report.first_token_s.count, 3u);
   EXPECT_DOUBLE_EQ(report.first_token_s.p50, 1);

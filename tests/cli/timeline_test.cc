@@ -147,6 +147,8 @@ TEST(ReportTextTest, TableAndJsonSayTheSame) {
   report.prompt_tokens = 100;
   report.cached_tokens = 60;
   report.answer_tokens = 50;
+  report.guessed_tokens = 9;
+  report.right_guesses = 7;
   report.first_token_s = SpreadOf({0.1, 0.2, 0.3});
   StageTimeline timeline;
   timeline.Add(Trace(1, 0, 1000, {{0, 500}, {0, 250}}));
@@ -156,9 +158,10 @@ TEST(ReportTextTest, TableAndJsonSayTheSame) {
   load.arrivals = "8 clients";
   load.seed = 42;
   const std::string table = ReportTable(load, report, timeline);
-  for (const char* text : {"tiny at host:1; 8 clients; seed 42", "8 ok, 1 failed in 2.00 s: 4.00 a second",
-                           "prompts   100 tokens, 50.0 a second; 60 were computed before",
-                           "answers   50 tokens, 25.0 a second", "1 x UNAVAILABLE", "50.0 %", "25.0 %"}) {
+  for (const char* text :
+       {"tiny at host:1; 8 clients; seed 42", "8 ok, 1 failed in 2.00 s: 4.00 a second",
+        "prompts   100 tokens, 50.0 a second; 60 were computed before",
+        "answers   50 tokens, 25.0 a second; 7 of 9 guesses right", "1 x UNAVAILABLE", "50.0 %", "25.0 %"}) {
     EXPECT_THAT(table, HasSubstr(text));
   }
   EXPECT_THAT(table, testing::ContainsRegex("time to first token +200.00 +200.00 +280.00 +298.00 +300.00"));
