@@ -11,6 +11,9 @@
 namespace tandem::coordinator {
 namespace {
 
+// A multiply-add of floats takes the time of so many of int8: lanes are four times as wide, and their bytes as well.
+constexpr double kFloatMac = 4;
+
 double Seconds(const engine::PartCost& part, const PlanDevice& device, int32_t tokens) {
   const double reading = part.ReadBytes(tokens) / device.bandwidth;
   const double computing = static_cast<double>(part.macs_per_token) * tokens / device.int8_macs;
@@ -111,6 +114,19 @@ CostModel::Sums CostModel::SumsFor(const PlanDevice& device, int32_t tokens) con
   // The head works on the tokens that are sampled: one of a chunk.
   sums.head = Seconds(input_.cost.head, device, 1);
   return sums;
+}
+
+double CostModel::StepSeconds(int32_t device, int32_t first, int32_t end, const StepWork& work) const {
+  const PlanDevice& on = input_.devices[device];
+  double seconds = 0;
+  for (int32_t layer = first; layer < end; ++layer) seconds += Seconds(input_.cost.layers[layer], on, work.tokens);
+  // A score and a sum over values are each a multiply-add an element of the query, and queries are as wide as hidden
+  // states, or nearly so.
+  const double reading = static_cast<double>(input_.kv_bytes_per_token_layer) * static_cast<double>(work.keys);
+  const double macs = 2.0 * input_.hidden * static_cast<double>(work.pairs);
+  seconds += (end - first) * std::max(reading / on.bandwidth, macs * kFloatMac / on.int8_macs);
+  if (end == layers() && work.outputs > 0) seconds += Seconds(input_.cost.head, on, work.outputs);
+  return seconds;
 }
 
 double CostModel::HopSeconds(int32_t tokens) const {

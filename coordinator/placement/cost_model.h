@@ -73,6 +73,14 @@ absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engi
                                         const PlanOptions& options, std::vector<PlanDevice> devices,
                                         std::span<const engine::AdapterSource> adapters = {});
 
+// What a step asks of a stage.
+struct StepWork {
+  int32_t tokens = 0;
+  int32_t outputs = 0;  // positions whose logits are wanted
+  int64_t keys = 0;     // sum over slices: tokens up to the slice's end, whose keys and values are read
+  int64_t pairs = 0;    // sum over tokens: keys that the token attends to
+};
+
 // Costs of ranges in constant time. Time of a layer is the larger of reading once the weights that its tokens use and
 // of its products: memory bounds decode, arithmetic bounds prefill. Attention is left out: it is the same for every
 // layer and small against the weights until the context is long.
@@ -84,6 +92,8 @@ class CostModel {
   int32_t layers() const { return static_cast<int32_t>(input_.cost.layers.size()); }
   double DecodeSeconds(int32_t device, int32_t first, int32_t end) const { return decode_[device].Range(first, end); }
   double ChunkSeconds(int32_t device, int32_t first, int32_t end) const { return chunk_[device].Range(first, end); }
+  // Of any step, with attention, which reads keys and values once a slice and computes with floats. O(layers).
+  double StepSeconds(int32_t device, int32_t first, int32_t end, const StepWork& work) const;
   // Seconds that a token's activations take between two stages, and a chunk's.
   double DecodeHopSeconds() const { return HopSeconds(1); }
   double ChunkHopSeconds() const { return HopSeconds(input_.max_step_tokens); }
