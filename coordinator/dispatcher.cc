@@ -27,6 +27,18 @@ absl::Status StoppedError() { return absl::UnavailableError("the coordinator is 
 
 }  // namespace
 
+SchedulerConfig SchedulerConfigOf(const PipelineSpec& spec) {
+  SchedulerConfig config;
+  config.num_stages = spec.num_stages;
+  // One step a stage and one on its way, but never more than a link takes before it is acknowledged.
+  config.max_in_flight = std::min<int32_t>(spec.num_stages + 1, links::kMaxUnacknowledged);
+  config.num_pages = spec.num_pages;
+  config.page_tokens = spec.page_tokens;
+  config.max_step_tokens = spec.max_step_tokens;
+  config.context = spec.context;
+  return config;
+}
+
 Dispatcher::Dispatcher(Options options)
     : options_(std::move(options)),
       clock_(options_.clock != nullptr ? *options_.clock : steady_clock_),
@@ -186,15 +198,8 @@ void Dispatcher::Handle(Attach attach) {
   Close(absl::CancelledError("another placement takes over"));
   spec_ = attach.spec;
   link_ = std::move(attach.link);
-  SchedulerConfig config;
-  config.num_stages = spec_.num_stages;
+  SchedulerConfig config = SchedulerConfigOf(spec_);
   config.max_guessed_tokens = options_.max_guessed_tokens;
-  // One step a stage and one on its way, but never more than a link takes before it is acknowledged.
-  config.max_in_flight = std::min<int32_t>(spec_.num_stages + 1, links::kMaxUnacknowledged);
-  config.num_pages = spec_.num_pages;
-  config.page_tokens = spec_.page_tokens;
-  config.max_step_tokens = spec_.max_step_tokens;
-  config.context = spec_.context;
   const int64_t row_bytes = int64_t{std::max(options_.vocab, 1)} * static_cast<int64_t>(sizeof(float));
   config.max_logit_rows = static_cast<int32_t>(std::max<int64_t>(1, kMaxLogitBytes / row_bytes));
   for (uint64_t id : scheduler_.Reset(config)) {

@@ -38,6 +38,9 @@ struct PipelineSpec {
   int32_t context = 0;
 };
 
+// What the scheduler is told of it; the rest has its defaults.
+SchedulerConfig SchedulerConfigOf(const PipelineSpec& spec);
+
 // One request to the pipeline.
 struct GenerationTask {
   std::vector<int32_t> prompt;
