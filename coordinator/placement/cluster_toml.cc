@@ -1,5 +1,6 @@
 #include "coordinator/placement/cluster_toml.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <string>
@@ -39,7 +40,7 @@ absl::StatusOr<double> PositiveNumber(const toml::table& table, const std::strin
 }
 
 absl::StatusOr<PlanDevice> ParseWorker(const toml::table& table) {
-  TANDEM_RETURN_IF_ERROR(CheckKeys(table, {"name", "memory_gib", "bandwidth_gbs", "int8_tops"}));
+  TANDEM_RETURN_IF_ERROR(CheckKeys(table, {"name", "memory_gib", "bandwidth_gbs", "int8_tops", "count"}));
   PlanDevice device;
   device.name = table["name"].value_or(std::string());
   if (device.name.empty()) return ErrorAt(table.source(), "a worker needs a \"name\"");
@@ -51,6 +52,17 @@ absl::StatusOr<PlanDevice> ParseWorker(const toml::table& table) {
   device.bandwidth = bandwidth_gbs * 1e9;
   device.int8_macs = int8_tops * 1e12 / 2;
   return device;
+}
+
+// How many workers a table stands for; 0: one, with the name as it is.
+absl::StatusOr<int64_t> ParseCount(const toml::table& table) {
+  const toml::node* node = table.get("count");
+  if (node == nullptr) return 0;
+  const std::optional<int64_t> count = node->value_exact<int64_t>();
+  if (!count || *count < 1 || *count > kMaxDescribedWorkers) {
+    return ErrorAt(node->source(), absl::StrCat("\"count\" must be a whole number from 1 to ", kMaxDescribedWorkers));
+  }
+  return *count;
 }
 
 absl::StatusOr<LinkCost> ParseLink(const toml::table& table) {
@@ -83,10 +95,18 @@ absl::StatusOr<ClusterDescription> ParseClusterToml(absl::string_view text) {
   for (const toml::node& node : *workers) {
     if (!node.is_table()) return ErrorAt(node.source(), "\"worker\" must be tables [[worker]]");
     TANDEM_ASSIGN_OR_RETURN(PlanDevice device, ParseWorker(*node.as_table()));
-    if (!names.insert(device.name).second) {
-      return ErrorAt(node.source(), absl::StrCat("the name \"", device.name, "\" is taken"));
+    TANDEM_ASSIGN_OR_RETURN(const int64_t count, ParseCount(*node.as_table()));
+    const std::string name = device.name;
+    for (int64_t i = 0; i < std::max<int64_t>(count, 1); ++i) {
+      if (count > 0) device.name = absl::StrCat(name, "-", i + 1);
+      if (!names.insert(device.name).second) {
+        return ErrorAt(node.source(), absl::StrCat("the name \"", device.name, "\" is taken"));
+      }
+      cluster.devices.push_back(device);
     }
-    cluster.devices.push_back(std::move(device));
+    if (static_cast<int64_t>(names.size()) > kMaxDescribedWorkers) {
+      return ErrorAt(node.source(), absl::StrCat("more than ", kMaxDescribedWorkers, " workers"));
+    }
   }
   if (const toml::node* link = root.get("link"); link != nullptr) {
     if (!link->is_table()) return ErrorAt(link->source(), "\"link\" must be a table [link]");

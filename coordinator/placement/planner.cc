@@ -16,6 +16,7 @@
 namespace tandem::coordinator {
 namespace {
 
+constexpr size_t kMaxUnusedShown = 16;
 constexpr double kNoBound = std::numeric_limits<double>::infinity();
 
 absl::Status CheckInput(const PlanInput& input) {
@@ -197,7 +198,11 @@ std::string FormatPlan(const Plan& plan) {
   absl::StrAppendFormat(&text, "predicted: decode %.1f tokens/s (one sequence), prefill %.0f tokens/s\n",
                         plan.decode_tokens_per_s, plan.prefill_tokens_per_s);
   if (!plan.unused.empty()) {
-    absl::StrAppend(&text, "without layers (faster so): ", absl::StrJoin(plan.unused, ", "), "\n");
+    const size_t shown = std::min(plan.unused.size(), kMaxUnusedShown);
+    const std::string names = absl::StrJoin(plan.unused.begin(), plan.unused.begin() + shown, ", ");
+    absl::StrAppend(&text, "without layers (faster so): ", names);
+    if (shown < plan.unused.size()) absl::StrAppend(&text, " and ", plan.unused.size() - shown, " more");
+    absl::StrAppend(&text, "\n");
   }
   return text;
 }

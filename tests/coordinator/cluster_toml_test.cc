@@ -37,6 +37,25 @@ TEST(ClusterTomlTest, LinkIsOptional) {
   EXPECT_EQ(cluster->link.latency_s, LinkCost().latency_s);
 }
 
+TEST(ClusterTomlTest, ManyAlike) {
+  const std::string worker = kWorker;
+  const auto cluster = ParseClusterToml(worker + "count = 1000\n");
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  ASSERT_EQ(cluster->devices.size(), 1000u);
+  EXPECT_EQ(cluster->devices.front().name, "desk-1");
+  EXPECT_EQ(cluster->devices.back().name, "desk-1000");
+  EXPECT_EQ(cluster->devices.back().memory_bytes, uint64_t{24} << 30);
+  for (const std::string value : {"0", "-1", "4097", "1.5", "\"2\"", "true", "9223372036854775807"}) {
+    ExpectError(worker + "count = " + value + "\n", "line 6: \"count\" must be a whole number from 1 to 4096");
+  }
+  ExpectError(
+      worker + "count = 2\n" + "[[worker]]\nname = \"desk-2\"\nmemory_gib = 1\nbandwidth_gbs = 1\nint8_tops = 1\n",
+      "the name \"desk-2\" is taken");
+  ExpectError(
+      worker + "count = 4096\n" + "[[worker]]\nname = \"a\"\nmemory_gib = 1\nbandwidth_gbs = 1\nint8_tops = 1\n",
+      "more than 4096 workers");
+}
+
 TEST(ClusterTomlTest, SyntaxErrorNamesTheLine) { ExpectError("\n[[worker]\n", "line 2"); }
 TEST(ClusterTomlTest, NoWorker) {
   ExpectError("", "no workers");
