@@ -36,6 +36,9 @@ absl::Status CheckInput(const SimulationInput& input) {
                                                      " bytes/s and ", link.bytes_per_token, " bytes a token"));
     }
   }
+  if (input.shared_prefix < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("a shared prefix of ", input.shared_prefix, " tokens"));
+  }
   double before = 0;
   for (const SimulatedRequest& request : input.requests) {
     if (request.prompt_tokens < 1 || request.answer_tokens < 1) {
@@ -73,8 +76,10 @@ class Simulation {
         scheduler_(input.max_waiting),
         stage_free_(input.stages.size()),
         link_free_(input.links.size()),
-        random_state_(input.seed) {
+        random_state_(input.seed),
+        prefix_(input.shared_prefix) {
     scheduler_.Reset(input.scheduler);
+    for (int32_t& token : prefix_) token = DrawToken();
   }
 
   absl::Status Run() {
@@ -133,7 +138,9 @@ class Simulation {
     SequenceSpec spec;
     spec.id = arrival.request + 1;
     spec.prompt.resize(request.prompt_tokens);
-    for (int32_t& token : spec.prompt) token = DrawToken();
+    const size_t shared = std::min(spec.prompt.size(), prefix_.size());
+    std::copy_n(prefix_.begin(), shared, spec.prompt.begin());
+    for (size_t i = shared; i < spec.prompt.size(); ++i) spec.prompt[i] = DrawToken();
     spec.max_tokens = request.answer_tokens;
     const uint64_t id = spec.id;
     Live& live = live_[id];
@@ -166,9 +173,10 @@ class Simulation {
   }
 
   void End(uint64_t id, absl::Status status) {
-    scheduler_.Remove(id);
     const auto live = live_.find(id);
     SimulatedAnswer answer = std::move(live->second.answer);
+    if (const Sequence* sequence = scheduler_.Find(id)) answer.cached_tokens = sequence->cached_tokens;
+    scheduler_.Remove(id);
     live_.erase(live);
     answer.end_s = Seconds(now_);
     answer.status = std::move(status);
@@ -235,6 +243,7 @@ class Simulation {
   std::deque<Flying> in_flight_;  // as the scheduler's
   std::vector<Nanos> stage_free_, link_free_;
   uint64_t random_state_;
+  std::vector<int32_t> prefix_;
 };
 
 }  // namespace

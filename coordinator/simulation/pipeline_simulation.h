@@ -33,16 +33,18 @@ struct SimulationInput {
   std::vector<StageCost> stages;     // as many as the scheduler's config says
   std::vector<SimulatedLink> links;  // to the first stage, between stages, and back from the last one
   std::vector<SimulatedRequest> requests;
+  int32_t shared_prefix = 0;  // the first tokens of every prompt are the same
   // Closed loop: so many clients, each of which sends the next of `requests` when its own has ended. 0: open loop,
   // each comes at its time, which ascend.
   int32_t clients = 0;
-  uint64_t seed = 0;  // of the tokens; no two prompts begin alike
+  uint64_t seed = 0;  // of the tokens; beyond the shared prefix no two prompts go on alike
 };
 
 // A request that ended. Seconds since the load began.
 struct SimulatedAnswer {
   SimulatedRequest request;
   double due_s = 0, first_token_s = 0, end_s = 0;
+  int32_t cached_tokens = 0;   // of the prompt, that others had computed
   std::vector<double> gaps_s;  // between one token and the next
   absl::Status status;         // kResourceExhausted: refused
 };

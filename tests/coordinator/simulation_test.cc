@@ -155,6 +155,18 @@ TEST(SimulationTest, OpenLoopComesAtItsTimes) {
   EXPECT_NEAR(record.answers[2].end_s, 2.010, 1e-9);
 }
 
+TEST(SimulationTest, ASharedPrefixIsComputedOnce) {
+  SimulationInput input = Equal(1, 0.001, 0.001);
+  input.clients = 1;
+  input.shared_prefix = 1000;
+  input.requests.assign(2, {.prompt_tokens = 1030, .answer_tokens = 1});
+  const Record record = Simulated(input);
+  EXPECT_EQ(record.answers[0].cached_tokens, 0);
+  EXPECT_EQ(record.answers[1].cached_tokens, 1000) << "31 pages, and 8 tokens of a copy of the next";
+  EXPECT_NEAR(record.answers[0].end_s, 1.030 + 0.003, 1e-9) << "chunks of 512, 512 and 6";
+  EXPECT_NEAR(record.answers[1].end_s - record.answers[1].due_s, 0.030 + 0.001, 1e-9);
+}
+
 // A load of all sizes with so few pages that sequences are preempted.
 SimulationInput Mixed(uint64_t seed) {
   SimulationInput input = Equal(3, 0.002, 0.0005);
