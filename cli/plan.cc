@@ -100,6 +100,12 @@ void AddPlan(CLI::App& app, Action* action) {
            command->add_option("--kv", flags->kv, engine::KvTypeChoices())
                ->check(CLI::IsMember(engine::KvTypeNames()))
                ->capture_default_str(),
+           command
+               ->add_option(
+                   "--prompt-share", flags->options.prompt_share,
+                   "What part of all tokens those of prompts are expected to be, for which stages are balanced")
+               ->check(CLI::Range(0.0, 1.0))
+               ->capture_default_str(),
            command->add_option("--min-stages", flags->options.min_stages, "Give at least this many workers layers")
                ->check(CLI::Range(1, 1024))
                ->capture_default_str(),

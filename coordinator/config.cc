@@ -31,6 +31,11 @@ void AddCoordinatorFlags(CLI::App& app, CoordinatorConfig* config) {
   app.add_option("--kv", config->kv_type, engine::KvTypeChoices())
       ->transform(CLI::CheckedTransformer(kv_types))
       ->default_str("f16");
+  app.add_option("--prompt-share", config->prompt_share,
+                 "What part of all tokens those of prompts are expected to be; layers are cut so that stages are "
+                 "equally busy with such a mix")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   app.add_option("--max-sequences", config->max_sequences,
                  "Full contexts that the KV pages should hold, if memory allows; short requests share them")
       ->check(CLI::Range(1, kMaxSequences))

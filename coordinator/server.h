@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/placement/cost_model.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "engine/stage.h"
 #include "tandem/v1/cluster.pb.h"
@@ -23,8 +24,9 @@ struct CoordinatorConfig {
   int32_t min_workers = 1;                // place nothing with fewer (0 is 1); each gets a layer where possible
   int32_t context = 0;                    // tokens of a sequence; 0: the model's, at most kDefaultContext
   engine::KvType kv_type = engine::KvType::kF16;
-  int32_t max_sequences = 8;  // full contexts that the KV pages should hold
-  int32_t max_waiting = 256;  // requests that may wait for admission
+  int32_t max_sequences = 8;                  // full contexts that the KV pages should hold
+  double prompt_share = kDefaultPromptShare;  // as in PlanOptions
+  int32_t max_waiting = 256;                  // requests that may wait for admission
   // Speculation: as in SchedulerConfig.
   int32_t max_guessed_tokens = kDefaultGuessedTokens;
   int32_t max_step_tokens = 512;  // tokens of a step

@@ -60,6 +60,9 @@ absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engi
     return absl::InvalidArgumentError(
         absl::StrCat("max_sequences is ", options.max_sequences, ", must be 1 to ", kMaxSequences));
   }
+  if (!(options.prompt_share >= 0 && options.prompt_share <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt_share is ", options.prompt_share, ", must be 0 to 1"));
+  }
   if (options.page_tokens < 1) {
     return absl::InvalidArgumentError(absl::StrCat("page_tokens is ", options.page_tokens, ", must be at least 1"));
   }
@@ -73,6 +76,7 @@ absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engi
   input.max_sequences = options.max_sequences;
   input.page_tokens = options.page_tokens;
   input.max_step_tokens = options.max_step_tokens;
+  input.prompt_share = options.prompt_share;
 
   int32_t threads = 0;
   for (const PlanDevice& device : devices) threads = std::max(threads, device.threads);
@@ -95,8 +99,9 @@ absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engi
 
 CostModel::CostModel(const PlanInput& input) : input_(input) {
   for (const PlanDevice& device : input.devices) {
-    decode_.push_back(SumsFor(device, 1));
-    chunk_.push_back(SumsFor(device, input.max_step_tokens));
+    decode_.push_back(SumsFor(device, 1, 1));
+    chunk_.push_back(SumsFor(device, input.max_step_tokens, 1));
+    busy_.push_back(BusyFor(device));
   }
   weight_before_.push_back(0);
   for (size_t layer = 0; layer < input.cost.layers.size(); ++layer) {
@@ -105,14 +110,27 @@ CostModel::CostModel(const PlanInput& input) : input_(input) {
   }
 }
 
-CostModel::Sums CostModel::SumsFor(const PlanDevice& device, int32_t tokens) const {
+CostModel::Sums CostModel::BusyFor(const PlanDevice& device) const {
+  Sums sums = SumsFor(device, kBalancedDecodes, kBalancedDecodes);
+  const Sums chunk = SumsFor(device, input_.max_step_tokens, 1);
+  const auto mix = [this](double decode_s, double chunk_s) {
+    return (1 - input_.prompt_share) * decode_s / kBalancedDecodes +
+           input_.prompt_share * chunk_s / input_.max_step_tokens;
+  };
+  for (size_t layer = 0; layer < sums.before.size(); ++layer) {
+    sums.before[layer] = mix(sums.before[layer], chunk.before[layer]);
+  }
+  sums.head = mix(sums.head, chunk.head);
+  return sums;
+}
+
+CostModel::Sums CostModel::SumsFor(const PlanDevice& device, int32_t tokens, int32_t sampled) const {
   Sums sums;
   sums.before.push_back(0);
   for (const engine::PartCost& layer : input_.cost.layers) {
     sums.before.push_back(sums.before.back() + Seconds(layer, device, tokens));
   }
-  // The head works on the tokens that are sampled: one of a chunk.
-  sums.head = Seconds(input_.cost.head, device, 1);
+  sums.head = Seconds(input_.cost.head, device, sampled);
   return sums;
 }
 

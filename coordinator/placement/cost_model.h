@@ -35,6 +35,12 @@ struct ScratchCost {
   uint64_t first = 0, middle = 0, last = 0;
 };
 
+// What part of all tokens those of prompts are expected to be. Stages are balanced for that mix: a prompt's tokens are
+// many to a step and of few the logits are wanted, an answer's tokens are few to a step and each goes through the head.
+inline constexpr double kDefaultPromptShare = 0.5;
+// The answers' tokens in a step that the balance is for.
+inline constexpr int32_t kBalancedDecodes = 8;
+
 struct PlanInput {
   engine::ModelCost cost;
   // Of each layer; empty: no adapters. A token reads only those that its request names, so they count as memory and not
@@ -50,6 +56,7 @@ struct PlanInput {
   int32_t max_sequences = 8;
   int32_t page_tokens = 32;
   int32_t max_step_tokens = 512;
+  double prompt_share = kDefaultPromptShare;
 
   int32_t pages_of_context() const { return (context + page_tokens - 1) / page_tokens; }
 };
@@ -62,6 +69,7 @@ struct PlanOptions {
   int32_t max_step_tokens = 512;
   engine::KvType kv_type = engine::KvType::kF16;
   int32_t min_stages = 1;
+  double prompt_share = kDefaultPromptShare;  // 0..1
 };
 inline constexpr int32_t kDefaultContext = 4096;
 inline constexpr int32_t kMaxSequences = 1024;
@@ -94,6 +102,8 @@ class CostModel {
   double ChunkSeconds(int32_t device, int32_t first, int32_t end) const { return chunk_[device].Range(first, end); }
   // Of any step, with attention, which reads keys and values once a slice and computes with floats. O(layers).
   double StepSeconds(int32_t device, int32_t first, int32_t end, const StepWork& work) const;
+  // How long a range works for one token of the expected mix of prompts and answers.
+  double BusySeconds(int32_t device, int32_t first, int32_t end) const { return busy_[device].Range(first, end); }
   // Seconds that a token's activations take between two stages, and a chunk's.
   double DecodeHopSeconds() const { return HopSeconds(1); }
   double ChunkHopSeconds() const { return HopSeconds(input_.max_step_tokens); }
@@ -112,12 +122,14 @@ class CostModel {
       return before[end] - before[first] + (last ? head : 0);
     }
   };
-  Sums SumsFor(const PlanDevice& device, int32_t tokens) const;
+  // `sampled` of the tokens go through the head.
+  Sums SumsFor(const PlanDevice& device, int32_t tokens, int32_t sampled) const;
+  Sums BusyFor(const PlanDevice& device) const;
   double HopSeconds(int32_t tokens) const;
 
   const PlanInput& input_;
-  std::vector<Sums> decode_, chunk_;     // by device
-  std::vector<uint64_t> weight_before_;  // bytes, [layers + 1]
+  std::vector<Sums> decode_, chunk_, busy_;  // by device
+  std::vector<uint64_t> weight_before_;      // bytes, [layers + 1]
 };
 
 }  // namespace tandem::coordinator

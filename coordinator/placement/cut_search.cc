@@ -48,7 +48,7 @@ std::optional<Cut> FindFastestCut(const CostModel& costs, const std::vector<int3
         const double hop = first == 0 ? 0 : costs.DecodeHopSeconds();
         for (int32_t end = first + 1; end <= layers; ++end) {
           // A longer range is slower and larger still, but for the scratch of another place.
-          if (costs.ChunkSeconds(device, first, end) > limits.max_chunk_s) break;
+          if (costs.BusySeconds(device, first, end) > limits.max_busy_s) break;
           if (!costs.Fits(device, first, end, limits.num_pages)) continue;
           const double seconds = before + hop + costs.DecodeSeconds(device, first, end);
           Offer(&table.At(worker + 1, end, std::min(used + 1, stages)), seconds, first, used);

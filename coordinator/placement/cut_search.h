@@ -24,7 +24,7 @@ struct Cut {
 struct CutLimits {
   int32_t num_pages = 0;  // KV pages on every stage, for memory
   int32_t min_stages = 1;
-  double max_chunk_s = std::numeric_limits<double>::infinity();  // of every stage
+  double max_busy_s = std::numeric_limits<double>::infinity();  // BusySeconds of every stage
 };
 
 // Dynamic programming: the best cut of the first l layers over the first i workers of `order` (indices into the

@@ -63,14 +63,14 @@ std::optional<Cut> BestCut(const CostModel& costs, const std::vector<std::vector
   return best;
 }
 
-// Of the cuts within kDecodeSlack of the fastest one, that with the least slowest stage.
+// Of the cuts within kDecodeSlack of the fastest one, that whose busiest stage is least busy.
 Cut BalanceCut(const CostModel& costs, const std::vector<std::vector<int32_t>>& orders, CutLimits limits, Cut fastest) {
   const double limit_s = fastest.decode_s * (1 + kDecodeSlack);
   std::vector<double> bounds;
   for (int32_t device : orders[0]) {
     for (int32_t first = 0; first < costs.layers(); ++first) {
       for (int32_t end = first + 1; end <= costs.layers(); ++end) {
-        bounds.push_back(costs.ChunkSeconds(device, first, end));
+        bounds.push_back(costs.BusySeconds(device, first, end));
       }
     }
   }
@@ -79,7 +79,7 @@ Cut BalanceCut(const CostModel& costs, const std::vector<std::vector<int32_t>>& 
   size_t low = 0, high = bounds.size();  // bounds below low are too tight; from high on they are known to do
   while (low < high) {
     const size_t middle = low + (high - low) / 2;
-    limits.max_chunk_s = bounds[middle];
+    limits.max_busy_s = bounds[middle];
     std::optional<Cut> cut = BestCut(costs, orders, limits);
     if (cut && cut->decode_s <= limit_s) {
       best = *std::move(cut);

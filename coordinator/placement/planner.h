@@ -30,9 +30,10 @@ struct Plan {
 
 // Finds contiguous ranges of layers that fit memory and decode fastest: the sum of the stages' times and of the hops is
 // what a token of one sequence takes. Placements within kDecodeSlack of the fastest count as equal; of those the one
-// with the least slowest stage is taken, on which prompts and batches depend. (So equal workers get equal shares, where
-// the sum alone would not tell one cut from another.) A worker that only slows things down gets no layers, but
-// min_stages of them get at least one each where that is possible.
+// whose busiest stage is least busy with the expected mix of prompts and answers is taken, on which the speed of many
+// requests depends. (So equal workers get equal shares, where the sum alone would not tell one cut from another.) A
+// worker that only slows things down gets no layers, but min_stages of them get at least one each where that is
+// possible.
 //
 // Exact for a given order of the workers (dynamic programming over layers). Orders tried: that of `devices`, and, up to
 // kMaxOrderedDevices, those with every pair of workers first and last: only the ends differ from the middle (embedding,
