@@ -71,6 +71,7 @@ absl::StatusOr<LocalClusterOptions> LocalOptions(const TextModelFlags& flags) {
   TANDEM_ASSIGN_OR_RETURN(options.isa, engine::ParseIsa(flags.cpu_isa));
   TANDEM_ASSIGN_OR_RETURN(options.kv_type, engine::ParseKvType(flags.kv));
   options.context = flags.context;
+  options.max_guessed_tokens = flags.speculate;
   options.show_progress = true;
   return options;
 }

@@ -37,6 +37,9 @@ void AddLocalClusterFlags(CLI::App& command, TextModelFlags* flags, CLI::Option*
                ->capture_default_str(),
            command.add_option("--context", flags->context, "Tokens of context; default: the model's, at most 4096")
                ->check(CLI::Range(1, 1 << 20)),
+           command.add_option("--speculate", flags->speculate, coordinator::kSpeculateHelp)
+               ->check(CLI::Range(0, coordinator::kMaxGuessedTokens))
+               ->capture_default_str(),
        }) {
     option->group(group);
     if (local != nullptr) option->needs(local);

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "coordinator/scheduler/scheduler.h"
 #include "engine/base/interrupt.h"
 #include "tandem/v1/generate.pb.h"
 
@@ -38,6 +39,7 @@ struct TextModelFlags {
   std::string cpu_isa = "auto";
   std::string kv = "f16";
   int context = 0;
+  int speculate = coordinator::kDefaultGuessedTokens;
 };
 void AddTextModelFlags(CLI::App& command, TextModelFlags* flags);
 // The part of them that describes the embedded cluster, for commands that have no other; `local` (may be null) is the

@@ -40,10 +40,8 @@ void AddCoordinatorFlags(CLI::App& app, CoordinatorConfig* config) {
                  "Full contexts that the KV pages should hold, if memory allows; short requests share them")
       ->check(CLI::Range(1, kMaxSequences))
       ->capture_default_str();
-  app.add_option("--speculate", config->max_guessed_tokens,
-                 "Guess ahead what repeats the text so far, and check the guesses in the same step, in steps of up to "
-                 "so many tokens; 0: "
-                 "off")
+  app.add_option("--speculate", config->max_guessed_tokens, kSpeculateHelp)
+      ->check(CLI::Range(0, kMaxGuessedTokens))
       ->capture_default_str();
   app.add_option("--max-waiting", config->max_waiting, "Requests that may wait; more are refused")
       ->check(CLI::Range(1, 1 << 20))

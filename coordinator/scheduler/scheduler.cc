@@ -18,6 +18,8 @@ constexpr int32_t kFillShare = 16;
 constexpr double kMaxWireShare = 0.1;
 // Guesses of a sequence in a step; so many steps in a row whose guesses were all wrong lead to steps without one.
 constexpr int32_t kMaxGuess = 16;
+// With less room than for so many guesses of each, a step is full enough to be slowed by them.
+constexpr int32_t kMinGuesses = 3;
 constexpr int32_t kPatientMisses = 3;
 constexpr int32_t kMaxGuessPause = 32;
 // A token that is drawn costs a client this many of its prompt: decodes hold a place in every round.
@@ -299,7 +301,7 @@ void Scheduler::PlanDecodes(StepPlan* plan, int32_t* budget, Time now) {
 
 int32_t Scheduler::GuessesEach(int32_t decodes) const {
   const int32_t room = config_.max_guessed_tokens - decodes;
-  if (decodes == 0 || room < decodes) return 0;
+  if (decodes == 0 || room < kMinGuesses * decodes) return 0;
   const bool prompts_wait = std::any_of(sequences_.begin(), sequences_.end(), [](const auto& entry) {
     const Sequence& sequence = entry.second;
     return sequence.state == SequenceState::kWaiting ||

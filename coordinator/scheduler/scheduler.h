@@ -40,6 +40,10 @@ struct SchedulerConfig {
 // What max_guessed_tokens is where nobody chose, and its bound.
 inline constexpr int32_t kDefaultGuessedTokens = 16;
 inline constexpr int32_t kMaxGuessedTokens = 256;
+inline constexpr char kSpeculateHelp[] =
+    "Guess ahead where the text repeats itself, and check the guesses in the same step, if it has at most so many "
+    "tokens "
+    "with them; 0: off";
 
 // Consecutive tokens [position, position + count) of a sequence.
 struct PlannedSlice {

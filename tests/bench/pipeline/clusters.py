@@ -58,7 +58,7 @@ class Cluster:
             # Loopback and the emulated network are both this machine's own.
             open_to_all = ["--insecure"] if self.network else []
             self.start(0, "tandem-coordinator", "--model", self.options.model, "--listen", self.server, "--min-workers", len(self.cores),
-                       "--context", self.context, "--max-sequences", 16, *self.options.coordinator_flags, *open_to_all)
+                       "--context", self.context, "--max-sequences", 16, "--speculate", 0, *self.options.coordinator_flags, *open_to_all)
             for index, core in enumerate(self.cores):
                 host = self.network.address(self.network.nodes[index]) if self.network else "127.0.0.1"
                 self.start(index, "tandem-worker", "--coordinator", self.server, "--listen", f"{host}:0", "--name", f"core-{core}",
@@ -118,7 +118,7 @@ def decode_alone(options, core, ids, tokens):
     """Tokens a second of one process that has all layers, on one core."""
     done = subprocess.run(["taskset", "-c", str(core), options.bin / "tandem", "generate", "--model", options.model, "--local", "1",
                            "--threads", "1", "--ids", ",".join(map(str, ids)), "--max-tokens", str(tokens), "--ignore-end-of-turn",
-                           "--print", "ids"], capture_output=True, text=True)
+                           "--print", "ids", "--speculate", "0"], capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(done.stderr)
     return float(re.search(r"decode \d+ tokens, ([\d.]+) tokens/s", done.stderr).group(1))

@@ -10,7 +10,7 @@ link      time of a token of one client, the second stage behind an emulated lin
 prefix    seconds to the first token of a second request that shares a long prefix with the first, over the first's
 soak      64 clients for some minutes: errors, answers that differ from those a request gets alone, resident memory
 
-Figures are medians of --rounds runs, one kind after the other in turn; ratios are of medians. Clusters run side by side,
+Speculation is off. Figures are medians of --rounds runs, one kind after the other in turn; ratios are of medians. Clusters run side by side,
 and all but one rest. The last column is what is aimed at. link needs the right to make network namespaces.
 """
 
