@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/scheduler/retry_hint.h"
 #include "engine/base/status_macros.h"
 
 namespace tandem::coordinator {
@@ -108,8 +109,7 @@ absl::Status Dispatcher::CheckTask(const GenerationTask& task) const {
                                                    context_, " tokens has room for ", room));
   }
   if (queued_tasks_ >= options_.max_waiting) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("more than ", options_.max_waiting, " requests arrive at once: retry later"));
+    return Overloaded(absl::StrCat("more than ", options_.max_waiting, " requests arrive at once"), kMinRetrySeconds);
   }
   return absl::OkStatus();
 }
@@ -226,7 +226,7 @@ void Dispatcher::Handle(NewTask task) {
   tasks_[task.id] = Task{std::move(task.task), task.listener, task.arrival};
   if (!added.ok()) return End(task.id, added.status());
   if (*added)
-    End(**added, absl::ResourceExhaustedError("others have fewer requests waiting, or more urgent ones: retry later"));
+    End(**added, Overloaded("others have fewer requests waiting, or more urgent ones", scheduler_.RetrySeconds()));
 }
 
 void Dispatcher::Handle(CancelTask cancel) { End(cancel.id, absl::CancelledError("the generation was cancelled")); }

@@ -1,11 +1,13 @@
 #include "coordinator/gateway/generate_service.h"
 
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/gateway/embed_call.h"
 #include "coordinator/gateway/generation_request.h"
+#include "coordinator/scheduler/retry_hint.h"
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "engine/tokenizer/utf8.h"
@@ -27,16 +29,26 @@ void Merge(const v1::GenerateResponse& response, v1::GenerateResponse* pending) 
   pending->set_text(std::move(text));
 }
 
+void AddRetryHint(grpc::CallbackServerContext* context, const absl::Status& status) {
+  const std::optional<int64_t> milliseconds = RetryMilliseconds(status);
+  if (milliseconds) context->AddTrailingMetadata(kRetryPushbackMetadata, absl::StrCat(*milliseconds));
+}
+
 // Ends the call at once. Deletes itself.
 class Refusal : public GenerateReactor {
  public:
-  explicit Refusal(const absl::Status& status) { Finish(proto_support::ToGrpc(status)); }
+  Refusal(grpc::CallbackServerContext* context, const absl::Status& status) {
+    AddRetryHint(context, status);
+    Finish(proto_support::ToGrpc(status));
+  }
   void OnDone() override { delete this; }
 };
 
 // One Generate call. Alive until gRPC is done with it and the generation has ended: self_ and the callback hold it.
 class GenerateStream : public GenerateReactor, public std::enable_shared_from_this<GenerateStream> {
  public:
+  // `context` is the call's.
+  explicit GenerateStream(grpc::CallbackServerContext* context) : context_(context) {}
   // Begins. On error nothing was started, and the caller refuses the call.
   absl::Status Start(Generator& generator, const v1::GenerateRequest& request) {
     auto generation = generator.Start(
@@ -121,9 +133,12 @@ class GenerateStream : public GenerateReactor, public std::enable_shared_from_th
       }
     }
     if (write != nullptr) StartWrite(write);
-    if (finish) Finish(proto_support::ToGrpc(status));
+    if (!finish) return;
+    AddRetryHint(context_, status);
+    Finish(proto_support::ToGrpc(status));
   }
 
+  grpc::CallbackServerContext* const context_;  // valid until OnDone
   Mutex mu_;
   std::unique_ptr<Generation> generation_ ABSL_GUARDED_BY(mu_);
   v1::GenerateResponse pending_ ABSL_GUARDED_BY(mu_);  // merged; to be written next
@@ -164,12 +179,12 @@ grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const absl
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateService::Generate(grpc::CallbackServerContext* context,
                                                                           const v1::GenerateRequest* request) {
-  auto stream = std::make_shared<GenerateStream>();
+  auto stream = std::make_shared<GenerateStream>(context);
   v1::GenerateRequest named = *request;
   if (named.client().empty()) named.set_client(HostOf(context->peer()));
   if (absl::Status started = stream->Start(generator_, named); !started.ok()) {
     on_refused_(started.code());
-    return new Refusal(started);
+    return new Refusal(context, started);
   }
   return stream->Serve();
 }

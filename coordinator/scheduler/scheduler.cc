@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/scheduler/retry_hint.h"
 #include "engine/base/status_macros.h"
 
 namespace tandem::coordinator {
@@ -68,6 +69,10 @@ void Scheduler::Halt(bool interruption) {
   active_ = false;
 }
 
+double Scheduler::RetrySeconds() const {
+  return std::clamp(starts_.seconds_between() * (waiting() + 1), kMinRetrySeconds, kMaxRetrySeconds);
+}
+
 absl::StatusOr<std::optional<uint64_t>> Scheduler::Add(SequenceSpec spec, Time now) {
   if (!known_) return absl::UnavailableError("no pipeline has served yet");
   TANDEM_RETURN_IF_ERROR(CheckFits(spec));
@@ -75,8 +80,7 @@ absl::StatusOr<std::optional<uint64_t>> Scheduler::Add(SequenceSpec spec, Time n
   if (waiting() >= max_waiting_) {
     const Sequence* least = LeastWanted(spec);
     if (least == nullptr) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat(waiting(), " requests wait already, the limit is ", max_waiting_, ": retry later"));
+      return Overloaded(absl::StrCat(waiting(), " requests wait already, the limit is ", max_waiting_), RetrySeconds());
     }
     gives_way = least->spec.id;
   }
@@ -138,7 +142,10 @@ std::optional<StepPlan> Scheduler::PlanStep(Time now) {
   if (plan.slices.empty()) return std::nullopt;
   for (const PlannedSlice& slice : plan.slices) {
     Sequence& sequence = sequences_.at(slice.sequence);
-    if (!sequence.started) sequence.first_step = now;
+    if (!sequence.started) {
+      sequence.first_step = now;
+      starts_.Add(now);
+    }
     sequence.started = true;
     pages_.Index(&sequence);  // for the steps after this one
   }

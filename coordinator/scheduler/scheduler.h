@@ -40,6 +40,8 @@ struct SchedulerConfig {
 // What max_guessed_tokens is where nobody chose, and its bound.
 inline constexpr int32_t kDefaultGuessedTokens = 16;
 inline constexpr int32_t kMaxGuessedTokens = 256;
+// Bounds of Scheduler::RetrySeconds.
+inline constexpr double kMinRetrySeconds = 1, kMaxRetrySeconds = 60;
 inline constexpr char kSpeculateHelp[] =
     "Guess ahead where the text repeats itself, and check the guesses in the same step, if it has at most so many "
     "tokens "
@@ -133,6 +135,9 @@ class Scheduler {
   std::vector<SliceEvent> OnStepResult(std::span<const std::vector<int32_t>> drawn, std::span<const StageTime> stages,
                                        Time now);
 
+  // When whoever is refused now may find room: as long as those who wait will take to start, going by the latest ones.
+  double RetrySeconds() const;
+
   // Null if unknown. Valid until the next call that changes anything.
   const Sequence* Find(uint64_t id) const;
   int32_t running() const { return Count(SequenceState::kRunning); }
@@ -184,6 +189,7 @@ class Scheduler {
   SequencePages pages_;
   FairShares shares_;
   StepTimes times_;
+  Interval starts_;                         // of sequences, the first time
   std::map<uint64_t, Sequence> sequences_;  // by age
   std::deque<StepPlan> in_flight_;          // oldest first
   std::vector<PageCopy> copies_;            // of the next step

@@ -16,6 +16,11 @@ void Average(double value, double* average) {
 
 }  // namespace
 
+void Interval::Add(Time now) {
+  if (last_) Average(SecondsBetween(*last_, now), &seconds_);
+  last_ = now;
+}
+
 void StepTimes::Observe(int32_t decode_tokens, int32_t prefill_tokens, std::span<const StageTime> stages,
                         double round_trip_s) {
   if (stages.empty()) return;

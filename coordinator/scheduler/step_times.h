@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+
+#include "coordinator/clock.h"
 
 namespace tandem::coordinator {
 
@@ -10,6 +13,17 @@ namespace tandem::coordinator {
 struct StageTime {
   double queue_s = 0;
   double compute_s = 0;
+};
+
+// The average time between events, of which the latest count most.
+class Interval {
+ public:
+  void Add(Time now);
+  double seconds_between() const { return seconds_; }  // 0 before the second event
+
+ private:
+  std::optional<Time> last_;
+  double seconds_ = 0;
 };
 
 // Running averages over steps: of the slowest stage's time, for decodes and for each token of prefill beside them, and

@@ -2,6 +2,7 @@
 #include <random>
 
 #include "coordinator/scheduler/fair_shares.h"
+#include "coordinator/scheduler/retry_hint.h"
 #include "tests/coordinator/scheduler_fixture.h"
 
 namespace tandem::coordinator {
@@ -97,6 +98,22 @@ TEST_F(FairnessTest, HigherPriorityIsAdmittedFirstAndPreemptedLast) {
   RunToEnd();
   EXPECT_LT(ended_[3], ended_[1]);
   for (uint64_t id = 1; id <= 3; ++id) EXPECT_EQ(results_[id], testing::Continue(prompts_[id], 60));
+}
+
+TEST_F(FairnessTest, FullQueueSaysWhenToComeAgain) {
+  Start(Config(1, 8), /*max_waiting=*/4);
+  step_time_ = std::chrono::seconds(1);
+  uint64_t id = 1;
+  for (; id <= 4; ++id) ASSERT_TRUE(Add(For("a", id, 100, 2)).ok());  // one at a time, two steps each
+  for (int i = 0; i < 6; ++i) PlanAll(), FinishStep();
+  absl::Status refused;
+  while (refused.ok()) refused = Add(For("a", id++, 100, 2)).status();
+  const std::optional<int64_t> milliseconds = RetryMilliseconds(refused);
+  ASSERT_TRUE(milliseconds.has_value()) << refused;
+  EXPECT_GE(*milliseconds, 5 * 1000) << "four wait, and one every one or two seconds starts";
+  EXPECT_LE(*milliseconds, 5 * 2000);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("requests wait already, the limit is 4: retry in about "));
+  EXPECT_EQ(RetryMilliseconds(absl::ResourceExhaustedError("no memory")), std::nullopt);
 }
 
 TEST_F(FairnessTest, FullQueueMakesRoomForUrgentRequestsAndForOtherClients) {
