@@ -19,6 +19,7 @@
 #include "cli/bench/timeline_svg.h"
 #include "cli/bench/workload.h"
 #include "cli/command.h"
+#include "cli/output_file.h"
 #include "cli/progress_bar.h"
 #include "cli/remote_model.h"
 #include "cli/text_model.h"
@@ -58,28 +59,6 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t most) {
   if (!stream.seekg(0).read(text.data(), bytes)) return absl::NotFoundError(absl::StrCat("cannot read ", path));
   return text;
 }
-
-// A file that is written when the load has run; opened before, so that nothing is lost for a wrong name.
-class OutputFile {
- public:
-  absl::Status Open(const std::string& path) {
-    path_ = path;
-    if (path.empty()) return absl::OkStatus();
-    stream_.open(path, std::ios::binary);
-    return stream_ ? absl::OkStatus() : absl::NotFoundError(absl::StrCat("cannot write ", path));
-  }
-  absl::Status Write(const std::string& text) {
-    if (path_.empty()) return absl::OkStatus();
-    stream_ << text;
-    stream_.close();
-    return stream_ ? absl::OkStatus() : absl::UnavailableError(absl::StrCat("cannot write all of ", path_));
-  }
-  bool wanted() const { return !path_.empty(); }
-
- private:
-  std::string path_;
-  std::ofstream stream_;
-};
 
 absl::StatusOr<TokenSource> MakeSource(const Flags& flags, const v1::Model& model) {
   TokenSource source;

@@ -1,4 +1,4 @@
-// `tandem plan`: which worker would hold which layers, and how fast that would be.
+// `tandem plan`: which worker would hold which layers, and how fast that would be; or how a load would be served.
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -7,8 +7,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "cli/bench/simulated_load.h"
+#include "cli/bench/timeline_svg.h"
 #include "cli/cluster_text.h"
 #include "cli/command.h"
+#include "cli/output_file.h"
+#include "cli/progress_bar.h"
 #include "cli/remote_model.h"
 #include "coordinator/placement/cluster_toml.h"
 #include "coordinator/placement/planner.h"
@@ -21,6 +26,10 @@ namespace {
 struct Flags {
   std::string model, cluster, server = "127.0.0.1:7070", kv = "f16";
   coordinator::PlanOptions options;
+  bool simulate = false;
+  std::string prompt_tokens = "128", answer_tokens = "64";
+  SimulatedLoad load;
+  std::string json, chart;
 };
 
 absl::StatusOr<coordinator::ClusterDescription> ReadClusterFile(const std::string& path) {
@@ -49,6 +58,34 @@ absl::StatusOr<coordinator::ClusterDescription> AskCluster(const std::string& se
   return cluster;
 }
 
+absl::Status RunSimulation(const Flags& flags, const coordinator::PlanInput& input, const coordinator::Plan& plan) {
+  OutputFile json, chart;
+  TANDEM_RETURN_IF_ERROR(json.Open(flags.json));
+  TANDEM_RETURN_IF_ERROR(chart.Open(flags.chart));
+  SimulatedLoad load = flags.load;
+  TANDEM_ASSIGN_OR_RETURN(load.prompt_tokens, LengthDistribution::Parse(flags.prompt_tokens));
+  TANDEM_ASSIGN_OR_RETURN(load.answer_tokens, LengthDistribution::Parse(flags.answer_tokens));
+  ProgressBar bar("simulate", /*shown=*/true);
+  const auto progress = [&](uint64_t ended, double seconds) {
+    bar.Update(static_cast<double>(ended) / static_cast<double>(load.requests),
+               absl::StrFormat("%d requests ended, %.0f s passed", ended, seconds));
+  };
+  TANDEM_ASSIGN_OR_RETURN(const SimulatedRun run, Simulate(input, plan, load, progress));
+
+  LoadDescription description;
+  description.server = absl::StrCat("a simulation of ", plan.stages.size(), " stages");
+  description.model = flags.model;
+  description.arrivals = load.rate > 0 ? absl::StrCat("Poisson, ", load.rate, " requests a second")
+                                       : absl::StrCat(load.clients, load.clients == 1 ? " client" : " clients");
+  description.prompt_tokens = flags.prompt_tokens;
+  description.answer_tokens = flags.answer_tokens;
+  description.shared_prefix = load.shared_prefix;
+  description.seed = load.seed;
+  std::fputs(absl::StrCat("\n", ReportTable(description, run.report, run.timeline)).c_str(), stdout);
+  TANDEM_RETURN_IF_ERROR(json.Write(ReportJson(description, run.report, run.timeline)));
+  return chart.Write(TimelineSvg(run.timeline));
+}
+
 absl::Status Run(const Flags& flags) {
   if (flags.model.empty()) {
     TANDEM_ASSIGN_OR_RETURN(const v1::Placement placement, FetchPlan(flags.server, flags.options.context));
@@ -70,7 +107,41 @@ absl::Status Run(const Flags& flags) {
   input.link = cluster.link;
   TANDEM_ASSIGN_OR_RETURN(const coordinator::Plan plan, coordinator::PlanPlacement(input));
   std::fputs(coordinator::FormatPlan(plan).c_str(), stdout);
-  return absl::OkStatus();
+  return flags.simulate ? RunSimulation(flags, input, plan) : absl::OkStatus();
+}
+
+// What only --simulate reads.
+void AddLoadFlags(CLI::App& command, CLI::Option* simulate, Flags* flags) {
+  SimulatedLoad& load = flags->load;
+  CLI::Option* clients =
+      command.add_option("--clients", load.clients, "N clients, each of which asks when it has its answer")
+          ->check(CLI::Range(1, 100000))
+          ->capture_default_str();
+  for (CLI::Option* option : {
+           clients,
+           command.add_option("--rate", load.rate, "Requests a second, at the times of a Poisson process, instead")
+               ->check(CLI::Range(0.0001, 100000.0))
+               ->excludes(clients),
+           command.add_option("--requests", load.requests, "How many")
+               ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 20))
+               ->capture_default_str(),
+           command.add_option("--prompt-tokens", flags->prompt_tokens, "Length of prompts, as for tandem bench")
+               ->capture_default_str(),
+           command.add_option("--answer-tokens", flags->answer_tokens, "Length of answers")->capture_default_str(),
+           command
+               .add_option("--shared-prefix", load.shared_prefix, "N more tokens in front of every prompt, the same")
+               ->check(CLI::Range(uint32_t{0}, kMaxTokens)),
+           command.add_option("--max-waiting", load.max_waiting, "Requests that may wait; more are refused")
+               ->check(CLI::Range(1, 1 << 20))
+               ->capture_default_str(),
+           command.add_option("--seed", load.seed, "Of times and lengths, which are those of tandem bench")
+               ->check(CLI::NonNegativeNumber)
+               ->capture_default_str(),
+           command.add_option("--json", flags->json, "Write the report to FILE, as JSON"),
+           command.add_option("--chart", flags->chart, "Write an SVG of the stages' timeline to FILE"),
+       }) {
+    option->needs(simulate)->group("Simulated load");
+  }
 }
 
 }  // namespace
@@ -112,10 +183,17 @@ void AddPlan(CLI::App& app, Action* action) {
        }) {
     option->needs(model);
   }
+  CLI::Option* simulate =
+      command
+          ->add_flag("--simulate", flags->simulate,
+                     "Run the scheduler against the planned stages in virtual time; report as tandem bench does")
+          ->needs(model);
+  AddLoadFlags(*command, simulate, flags.get());
   command->footer(
       "A cluster file:\n  [[worker]]\n  name = \"desk\"\n  memory_gib = 24\n  bandwidth_gbs = 45    # memory read "
       "bandwidth, GB/s\n"
-      "  int8_tops = 1.6       # 10^12 int8 operations/s\n  [link]\n  latency_ms = 0.15\n  bandwidth_mbps = 940");
+      "  int8_tops = 1.6       # 10^12 int8 operations/s\n  count = 20            # so many of them; default: "
+      "one\n  [link]\n  latency_ms = 0.15\n  bandwidth_mbps = 940");
   command->callback([flags, action] { *action = [flags] { return Run(*flags); }; });
 }
 

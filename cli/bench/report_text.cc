@@ -1,5 +1,8 @@
 #include "cli/bench/report_text.h"
 
+#include <algorithm>
+#include <vector>
+
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +19,9 @@ void AddSpread(const char* name, const Spread& spread, std::string* table) {
                         spread.p90 * 1e3, spread.p99 * 1e3, spread.most * 1e3);
 }
 
+// Longer tables are for nobody to read; JSON has them all.
+constexpr size_t kMaxStageLines = 32;
+
 Json JsonOf(const Spread& spread) {
   return {{"count", spread.count}, {"mean", spread.mean}, {"p50", spread.p50},
           {"p90", spread.p90},     {"p99", spread.p99},   {"max", spread.most}};
@@ -27,6 +33,14 @@ void AddStages(const StageTimeline& timeline, std::string* table) {
   if (timeline.lost_steps() > 0) {
     absl::StrAppendFormat(table, "%d more steps were lost, so the stages were busier than this:\n",
                           timeline.lost_steps());
+  }
+  if (timeline.stages().size() > kMaxStageLines) {
+    std::vector<double> shares;
+    for (const StageUse& stage : timeline.stages()) shares.push_back(stage.utilisation * 100);
+    const auto [least, most] = std::minmax_element(shares.begin(), shares.end());
+    absl::StrAppendFormat(table, "utilisation of %d stages: mean %.1f %%, least %.1f %%, most %.1f %%\n", shares.size(),
+                          SpreadOf(shares).mean, *least, *most);
+    return;
   }
   absl::StrAppend(table, "stage  utilisation  computing, s   waiting, s\n");
   for (size_t i = 0; i < timeline.stages().size(); ++i) {

@@ -16,7 +16,7 @@ bool StageTimeline::Add(const v1::StepTrace& trace) {
   const double planned_s = static_cast<double>(trace.planned_us() - first_us_) * 1e-6;
   const double round_trip_s = static_cast<double>(trace.round_trip_us()) * 1e-6;
   wall_s_ = std::max(wall_s_, planned_s + round_trip_s);
-  const bool keep = kept_.size() < kMaxKeptSteps;
+  const bool keep = (kept_.size() + 1) * num_stages <= kMaxKeptIntervals;
   if (keep) kept_.push_back({planned_s, planned_s + round_trip_s});
   if (stages_.size() < static_cast<size_t>(num_stages)) stages_.resize(num_stages);
 

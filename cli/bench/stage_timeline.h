@@ -31,8 +31,8 @@ struct StageUse {
 // Thread-compatible.
 class StageTimeline {
  public:
-  // Steps whose intervals are kept; of later ones only the sums.
-  static constexpr size_t kMaxKeptSteps = size_t{1} << 18;
+  // Intervals that are kept, of all stages; of later steps only the sums.
+  static constexpr size_t kMaxKeptIntervals = size_t{1} << 20;
   static constexpr int kMaxStages = 4096;
 
   // False: the trace is impossible (no stages, too many, or planned before the first one), and left out.

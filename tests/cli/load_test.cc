@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/bench/load_report.h"
 #include "cli/bench/prompt_source.h"
+#include "cli/bench/simulated_load.h"
 #include "cli/bench/workload.h"
 
 namespace tandem::cli {
@@ -399,6 +400,80 @@ TEST(LoadReportTest, OfNothing) {
   const LoadReport report = MakeReport({});
   EXPECT_EQ(report.requests(), 0u);
   EXPECT_EQ(report.PerSecond(5), 0);
+}
+
+// --- simulated loads
+
+coordinator::PlanInput ThreeWorkers() {
+  coordinator::PlanInput input;
+  input.cost.layers.assign(12, {.weight_bytes = 10'000'000, .macs_per_token = 10'000'000});
+  input.cost.head = {.weight_bytes = 5'000'000, .macs_per_token = 5'000'000};
+  input.hidden = 1024;
+  input.kv_bytes_per_token_layer = 1024;
+  for (const char* name : {"a", "b", "c"}) input.devices.push_back({name, uint64_t{1} << 40, 10e9, 1e12});
+  input.min_stages = 3;
+  input.context = 2048;
+  return input;
+}
+
+absl::StatusOr<SimulatedRun> SimulateOnThree(const SimulatedLoad& load) {
+  const coordinator::PlanInput input = ThreeWorkers();
+  const auto plan = coordinator::PlanPlacement(input);
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  if (!plan.ok()) return plan.status();
+  return Simulate(input, *plan, load, [](uint64_t, double) {});
+}
+
+TEST(SimulatedLoadTest, IsWhatBenchWouldSend) {
+  SimulatedLoad load;
+  load.prompt_tokens = Lengths("lognormal(100,0.5)");
+  load.answer_tokens = Lengths("8..32");
+  load.shared_prefix = 64;
+  load.requests = 200;
+  load.rate = 20;
+  load.seed = 7;
+  const auto run = SimulateOnThree(load);
+  ASSERT_TRUE(run.ok()) << run.status();
+
+  WorkloadOptions options;
+  options.prompt_tokens = load.prompt_tokens;
+  options.answer_tokens = load.answer_tokens;
+  options.rate = load.rate;
+  options.seed = load.seed;
+  options.source.ids = {1, 2, 3};
+  Workload workload(options);
+  uint64_t prompts = 0, answers = 0;
+  double last_s = 0;
+  for (int i = 0; i < 200; ++i) {
+    const Arrival arrival = *workload.Next();
+    prompts += arrival.request.ids().ids_size() + 64;
+    answers += arrival.request.max_tokens();
+    last_s = arrival.at_s;
+  }
+  const LoadReport& report = run->report;
+  EXPECT_EQ(report.ok, 200u);
+  EXPECT_EQ(report.prompt_tokens, prompts);
+  EXPECT_EQ(report.answer_tokens, answers);
+  EXPECT_EQ(report.between_tokens_s.count, answers - 200);
+  EXPECT_GT(report.cached_tokens, 100u * 64) << "most find the prefix computed";
+  EXPECT_GT(report.wall_s, last_s);
+  // All tokens of an answer but the first come from steps that decode.
+  EXPECT_EQ(run->timeline.decode_tokens(), answers - 200);
+  EXPECT_EQ(run->timeline.prefill_tokens() + report.cached_tokens, prompts);
+  ASSERT_EQ(run->timeline.stages().size(), 3u);
+  for (const StageUse& stage : run->timeline.stages()) {
+    EXPECT_GT(stage.utilisation, 0);
+    EXPECT_LE(stage.utilisation, 1);
+  }
+}
+
+TEST(SimulatedLoadTest, MustFitTheContext) {
+  SimulatedLoad load;
+  load.prompt_tokens = Lengths("2000");
+  load.answer_tokens = Lengths("100");
+  const auto run = SimulateOnThree(load);
+  EXPECT_EQ(run.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(run.status().message()), HasSubstr("do not fit the context of 2048"));
 }
 
 }  // namespace

@@ -70,6 +70,18 @@ TEST(StageTimelineTest, AStageComputesOneStepAtATime) {
   EXPECT_NEAR(timeline.stages()[0].intervals[1].end_s, 200e-6, 1e-12);
 }
 
+TEST(StageTimelineTest, OfManyStagesTheIntervalsOfFewerStepsAreKept) {
+  const std::vector<std::pair<uint32_t, uint32_t>> stages(4096, {0, 10});
+  StageTimeline timeline;
+  for (uint64_t step = 1; step <= 300; ++step) ASSERT_TRUE(timeline.Add(Trace(step, step * 10, 50000, stages)));
+  EXPECT_EQ(timeline.num_steps(), 300u);
+  EXPECT_EQ(timeline.steps().size(), 256u);
+  EXPECT_EQ(timeline.stages()[4095].intervals.size(), 256u);
+  EXPECT_NEAR(timeline.stages()[0].compute_s, 300 * 10e-6, 1e-9);
+  LoadDescription load;
+  EXPECT_THAT(ReportTable(load, LoadReport(), timeline), HasSubstr("utilisation of 4096 stages: mean"));
+}
+
 TEST(StageTimelineTest, ImpossibleTracesAreLeftOut) {
   StageTimeline timeline;
   EXPECT_FALSE(timeline.Add(Trace(1, 100, 100, {})));

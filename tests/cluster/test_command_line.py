@@ -238,6 +238,21 @@ class CommandLineTest(unittest.TestCase):
             self.assertIn("fast", plan.stdout)
             self.assertIn("tokens/s", plan.stdout)
 
+    def test_plan_simulates_a_load(self):
+        with tempfile.TemporaryDirectory() as folder:
+            cluster, report = f"{folder}/cluster.toml", f"{folder}/report.json"
+            pathlib.Path(cluster).write_text('[[worker]]\nname = "desk"\nmemory_gib = 1\nbandwidth_gbs = 10\nint8_tops = 1\ncount = 1000\n')
+            plan = tandem("plan", DEMO_MODEL, "--cluster", cluster, "--min-stages", "3", "--simulate", "--clients", "6", "--requests", "60",
+                          "--prompt-tokens", "8..32", "--answer-tokens", "16", "--json", report)
+            self.assertEqual(plan.returncode, 0, plan.stderr)
+            self.assertIn("time between tokens", plan.stdout)
+            as_json = json.loads(pathlib.Path(report).read_text())
+            self.assertEqual(as_json["requests"]["ok"], 60)
+            self.assertEqual(as_json["answer_tokens"], 60 * 16)
+            self.assertEqual(len(as_json["stages"]), 3)
+            self.assertTrue(all(0 < stage["utilisation"] <= 1 for stage in as_json["stages"]), as_json["stages"])
+            self.assertNotEqual(tandem("plan", DEMO_MODEL, "--cluster", cluster, "--rate", "2").returncode, 0, "without --simulate")
+
     def test_listening_beyond_loopback_needs_insecure(self):
         for program in (Program(BIN / "tandem-coordinator", "--model", DEMO_MODEL, "--listen", f"0.0.0.0:{free_port()}"),
                         Program(BIN / "tandem-worker", "--coordinator", "127.0.0.1:1", "--listen", "0.0.0.0:0")):
