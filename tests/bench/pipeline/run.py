@@ -1,13 +1,14 @@
 """Whole clusters of real processes, each worker on one core: what a second machine gives.
 
-    cmake --preset bench && cmake --build build/bench --target tandem tandem-coordinator tandem-worker pipeline_clients
-    python3 tests/bench/pipeline/run.py [--only prefill,decode16,decode1,link,prefix,soak] [--minutes 10] [--json]
+    cmake --preset bench && cmake --build build/bench --target tandem tandem-coordinator tandem-worker pipeline_clients pipeline_simulate
+    python3 tests/bench/pipeline/run.py [--only prefill,decode16,decode1,link,prefix,simulate,soak] [--minutes 10] [--json]
 
 prefill   seconds to the first token of a long prompt on one stage over those on two
 decode16  tokens a second of 16 clients on two stages over those on one, and how much of the time each stage computes
 decode1   tokens a second of one client on two stages over those of one process with all layers
 link      time of a token of one client, the second stage behind an emulated link, over compute + wire + twice the delay
 prefix    seconds to the first token of a second request that shares a long prefix with the first, over the first's
+simulate  figures of two stages in virtual time over those measured: the scheduler with stages whose costs were measured before
 soak      64 clients for some minutes: errors, answers that differ from those a request gets alone, resident memory
 
 Speculation is off. Figures are medians of --rounds runs, one kind after the other in turn; ratios are of medians. Clusters run side by side,
@@ -27,6 +28,7 @@ import threading
 import time
 
 from clusters import ROOT, Cluster, decode_alone, hidden_size, random_ids
+from simulation import StageCosts
 from with_network import Network, NoRights
 
 DELAY_MS, RATE_GBIT = 0.25, 1
@@ -147,6 +149,22 @@ def prefix(options, clusters, rng, report):
     report.add("prefix: second over first", second / first, "", "<= 0.05")
 
 
+def simulate(options, clusters, rng, report):
+    two = clusters.two
+    costs = StageCosts(two, rng)
+    loads = {
+        "prefill": ([(options.prompt, 1)], lambda answers: options.prompt / answers.first_token_s()[0]),
+        "decode16": ([(16, options.tokens)] * 16, lambda answers: answers.between(*steady(answers))[0]),
+        "decode1": ([(16, options.tokens)], decode_rate),
+    }
+    for name, (clients, rate_of) in loads.items():
+        measured = [rate_of(two.run([[(random_ids(rng, prompt), most)] for prompt, most in clients])) for _ in range(options.rounds)]
+        simulated = rate_of(costs.run(options, two.context, clients))
+        report.add(f"simulate: {name}, measured", statistics.median(measured), "tokens/s", spread(measured))
+        report.add(f"simulate: {name}, simulated", simulated, "tokens/s")
+        report.add(f"simulate: {name}, simulated over measured", simulated / statistics.median(measured), "", "0.85 to 1.15")
+
+
 def soak(options, clusters, rng, report):
     two = clusters.two
     requests = [(random_ids(rng, rng.randrange(8, 100)), rng.randrange(8, 40)) for _ in range(SOAK_REQUESTS)]
@@ -175,7 +193,7 @@ def soak(options, clusters, rng, report):
 
 
 def main():
-    parts = {"prefill": prefill, "decode16": decode16, "decode1": decode1, "link": link, "prefix": prefix, "soak": soak}
+    parts = {"prefill": prefill, "decode16": decode16, "decode1": decode1, "link": link, "prefix": prefix, "simulate": simulate, "soak": soak}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", type=pathlib.Path, default=ROOT / "build/bench/bin")
     parser.add_argument("--model", type=pathlib.Path, default=ROOT / "build/bench/models/llama-1b-q4_k_m.gguf", help="made if it is not there")
