@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/format_bytes.h"
+#include "proto/support/engine_convert.h"
 
 namespace tandem::cli {
 namespace {
@@ -45,6 +46,10 @@ coordinator::Plan PlanFromProto(const v1::Placement& placement) {
     stage.memory = {.weights = from.weight_bytes(), .kv = from.kv_bytes(), .scratch = from.scratch_bytes()};
     stage.memory_bytes = from.memory_bytes();
     stage.decode_s = from.predicted_decode_s();
+    // A coordinator of another version may name a type unknown here, or none.
+    stage.sends = proto_support::ActivationTypeFromProto(from.activation_type()).value_or(engine::TensorType::kF32);
+    stage.hop_s = from.predicted_hop_s();
+    stage.chunk_hop_s = from.predicted_step_hop_s();
   }
   return plan;
 }

@@ -11,6 +11,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/cache/kv_format.h"
 #include "engine/cpu/thread_pool.h"
+#include "engine/quant/activation_format.h"
 #include "links/step_link.h"
 
 namespace tandem::cli {
@@ -70,6 +71,7 @@ absl::StatusOr<LocalClusterOptions> LocalOptions(const TextModelFlags& flags) {
   options.threads = flags.threads;
   TANDEM_ASSIGN_OR_RETURN(options.isa, engine::ParseIsa(flags.cpu_isa));
   TANDEM_ASSIGN_OR_RETURN(options.kv_type, engine::ParseKvType(flags.kv));
+  TANDEM_ASSIGN_OR_RETURN(options.activations, engine::ParseActivationType(flags.activations));
   options.context = flags.context;
   options.max_guessed_tokens = flags.speculate;
   options.show_progress = true;
@@ -103,6 +105,7 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Create(const LocalCl
 
 absl::Status LocalCluster::LoadStages(const LocalClusterOptions& options, int32_t context) {
   const engine::ModelSpec& spec = model_->spec();
+  TANDEM_RETURN_IF_ERROR(engine::CheckActivationType(options.activations, spec.hidden));
   engine::FileTensorSource source(model_->file());
   std::vector<engine::AdapterSource> adapters = model_->adapter_files();
   std::vector<std::unique_ptr<engine::FileTensorSource>> adapter_sources;
@@ -129,7 +132,9 @@ absl::Status LocalCluster::LoadStages(const LocalClusterOptions& options, int32_
     TANDEM_ASSIGN_OR_RETURN(
         std::unique_ptr<engine::Stage> loaded,
         engine::Stage::Load(spec, model_->file(), source, stage, progress, /*cancelled=*/nullptr, adapters));
-    loops_.push_back(std::make_unique<worker::StepLoop>(std::move(loaded), spec, index, worker::StepLoopOptions{}));
+    worker::StepLoopOptions loop;
+    loop.activations = options.activations;
+    loops_.push_back(std::make_unique<worker::StepLoop>(std::move(loaded), spec, index, std::move(loop)));
   }
   return absl::OkStatus();
 }

@@ -25,8 +25,9 @@ struct LocalClusterOptions {
   int threads = 0;  // of each worker; 0: the cores shared out
   engine::Isa isa = engine::Isa::kScalar;
   engine::KvType kv_type = engine::KvType::kF16;
-  int32_t context = 0;    // 0: the model's, at most coordinator::kDefaultContext
-  int32_t sequences = 1;  // KV pages for this many full contexts
+  engine::TensorType activations = engine::TensorType::kF32;  // between the workers
+  int32_t context = 0;                                        // 0: the model's, at most coordinator::kDefaultContext
+  int32_t sequences = 1;                                      // KV pages for this many full contexts
   int32_t max_step_tokens = 512;
   int32_t max_guessed_tokens = coordinator::kDefaultGuessedTokens;  // as in SchedulerConfig
   bool show_progress = false;                           // a bar on standard error while loading, if that takes long

@@ -24,7 +24,7 @@ namespace tandem::cli {
 namespace {
 
 struct Flags {
-  std::string model, cluster, server = "127.0.0.1:7070", kv = "f16";
+  std::string model, cluster, server = "127.0.0.1:7070", kv = "f16", activations = "f32";
   coordinator::PlanOptions options;
   bool simulate = false;
   std::string prompt_tokens = "128", answer_tokens = "64";
@@ -98,6 +98,7 @@ absl::Status Run(const Flags& flags) {
                           flags.cluster.empty() ? AskCluster(flags.server) : ReadClusterFile(flags.cluster));
   coordinator::PlanOptions options = flags.options;
   TANDEM_ASSIGN_OR_RETURN(options.kv_type, engine::ParseKvType(flags.kv));
+  TANDEM_ASSIGN_OR_RETURN(options.activations, coordinator::ParseActivationChoice(flags.activations));
   TANDEM_ASSIGN_OR_RETURN(coordinator::PlanInput input,
                           coordinator::MakePlanInput(*file, spec, options, std::move(cluster.devices)));
   if (options.min_stages > static_cast<int32_t>(input.devices.size())) {
@@ -176,6 +177,9 @@ void AddPlan(CLI::App& app, Action* action) {
                    "--prompt-share", flags->options.prompt_share,
                    "What part of all tokens those of prompts are expected to be, for which stages are balanced")
                ->check(CLI::Range(0.0, 1.0))
+               ->capture_default_str(),
+           command->add_option("--activations", flags->activations, coordinator::kActivationsHelp)
+               ->check(CLI::IsMember(coordinator::ActivationChoiceNames()))
                ->capture_default_str(),
            command->add_option("--min-stages", flags->options.min_stages, "Give at least this many workers layers")
                ->check(CLI::Range(1, 1024))

@@ -6,6 +6,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/cache/kv_format.h"
 #include "engine/cpu/cpu_features.h"
+#include "engine/quant/activation_format.h"
 #include "engine/tokenizer/utf8.h"
 
 namespace tandem::cli {
@@ -34,6 +35,9 @@ void AddLocalClusterFlags(CLI::App& command, TextModelFlags* flags, CLI::Option*
            command.add_option("--cpu-isa", flags->cpu_isa, engine::IsaChoices())->capture_default_str(),
            command.add_option("--kv", flags->kv, engine::KvTypeChoices())
                ->check(CLI::IsMember(engine::KvTypeNames()))
+               ->capture_default_str(),
+           command.add_option("--activations", flags->activations, "What activations travel as between the workers")
+               ->check(CLI::IsMember(engine::ActivationTypeNames()))
                ->capture_default_str(),
            command.add_option("--context", flags->context, "Tokens of context; default: the model's, at most 4096")
                ->check(CLI::Range(1, 1 << 20)),

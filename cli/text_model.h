@@ -38,6 +38,7 @@ struct TextModelFlags {
   int threads = 0;
   std::string cpu_isa = "auto";
   std::string kv = "f16";
+  std::string activations = "f32";
   int context = 0;
   int speculate = coordinator::kDefaultGuessedTokens;
 };

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/base/status_macros.h"
+#include "engine/quant/activation_format.h"
 #include "proto/support/engine_convert.h"
 
 namespace tandem::coordinator {
@@ -21,6 +22,12 @@ constexpr std::chrono::seconds kGoodService{60};
 constexpr size_t kMaxWorkerMessage = 1024;
 
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
+
+// What a worker says it measured could be anything.
+bool IsPlausible(const LinkCost& link) {
+  const auto within = [](double value, double low, double high) { return value >= low && value <= high; };
+  return within(link.latency_s, 1e-9, 60) && within(link.bytes_per_s, 1, 1e15);
+}
 
 v1::ModelRef RefTo(const std::string& name, const std::string& fingerprint, const engine::GgufFile& file) {
   v1::ModelRef ref;
@@ -81,6 +88,7 @@ void Cluster::Leave(uint64_t id, const absl::Status& why, Time now) {
   spdlog::warn("worker {} left: {}", name, Text(why));
   sessions_.at(id)->End(absl::UnavailableError(why.message()));
   sessions_.erase(id);
+  std::erase_if(links_, [&](const auto& link) { return link.first.first == name || link.first.second == name; });
   registry_.Remove(id);
   if (placed_ && std::count(placed_->members.begin(), placed_->members.end(), id) > 0) {
     TearDown(absl::UnavailableError(absl::StrCat("worker ", name, " left: ", why.message())));
@@ -150,12 +158,25 @@ std::vector<PlanDevice> Cluster::Devices() const {
   return devices;
 }
 
-absl::StatusOr<Plan> Cluster::MakePlan(int32_t context) const {
+absl::StatusOr<PlanInput> Cluster::MakeInput(int32_t context) const {
   PlanOptions options = options_.plan;
   options.context = context;
   options.min_stages = options_.min_workers;
-  TANDEM_ASSIGN_OR_RETURN(const PlanInput input,
+  TANDEM_ASSIGN_OR_RETURN(PlanInput input,
                           MakePlanInput(model_.file(), model_.spec(), options, Devices(), model_.adapter_files()));
+  input.links = links_;
+  // A hop that was not measured is taken for as slow as any that was: layers are not moved on a mere hope.
+  for (auto it = links_.begin(); it != links_.end(); ++it) {
+    const LinkCost& link = it->second;
+    const bool first = it == links_.begin();
+    input.link.latency_s = first ? link.latency_s : std::max(input.link.latency_s, link.latency_s);
+    input.link.bytes_per_s = first ? link.bytes_per_s : std::min(input.link.bytes_per_s, link.bytes_per_s);
+  }
+  return input;
+}
+
+absl::StatusOr<Plan> Cluster::MakePlan(int32_t context) const {
+  TANDEM_ASSIGN_OR_RETURN(const PlanInput input, MakeInput(context));
   return PlanPlacement(input);
 }
 
@@ -203,6 +224,7 @@ v1::Place Cluster::PlaceMessage(const Placed& placed, size_t stage) const {
   place.mutable_kv()->set_page_tokens(placed.plan.page_tokens);
   place.mutable_kv()->set_num_pages(placed.plan.num_pages);
   place.set_max_step_tokens(placed.plan.max_step_tokens);
+  if (!last) place.set_activation_type(proto_support::ActivationTypeToProto(plan.sends));
   for (const ServedAdapter& adapter : model_.adapters()) {
     *place.add_adapters() = RefTo(adapter.name, adapter.fingerprint, *adapter.file);
   }
@@ -245,7 +267,31 @@ void Cluster::OnLoadDone(uint64_t id, const v1::LoadDone& done, Time now) {
   if (std::all_of(loads_.begin(), loads_.end(), loaded)) StartServing(now);
 }
 
+void Cluster::ReviseHops() {
+  for (size_t i = 0; i + 1 < placed_->members.size(); ++i) {
+    const v1::LoadDone& done = *loads_.at(placed_->members[i]).done;
+    // Half of the round trip is the way there.
+    const LinkCost link = {.latency_s = done.link_round_trip_s() / 2, .bytes_per_s = done.link_bytes_per_s()};
+    const std::vector<StagePlan>& stages = placed_->plan.stages;
+    if (IsPlausible(link)) links_[{stages[i].name, stages[i + 1].name}] = link;
+  }
+  const absl::StatusOr<PlanInput> input = MakeInput(placed_->plan.context);
+  if (!input.ok()) return;  // it was fine when this was placed, so only a member that has left since can be the reason
+  const Plan before = placed_->plan;
+  PlanHops(*input, &placed_->plan);
+  for (size_t i = 0; i + 1 < placed_->members.size(); ++i) {
+    const StagePlan& stage = placed_->plan.stages[i];
+    if (stage.sends == before.stages[i].sends) continue;
+    spdlog::info("worker {} sends activations as {}", stage.name, engine::ActivationTypeName(stage.sends));
+    v1::CoordinatorMessage message;
+    message.mutable_send_as()->set_epoch(placed_->epoch);
+    message.mutable_send_as()->set_activation_type(proto_support::ActivationTypeToProto(stage.sends));
+    Send(placed_->members[i], std::move(message));
+  }
+}
+
 void Cluster::StartServing(Time now) {
+  ReviseHops();
   PipelineSpec spec;
   spec.epoch = placed_->epoch;
   spec.num_stages = static_cast<int32_t>(placed_->members.size());
@@ -342,6 +388,11 @@ v1::Placement Cluster::PlacementProto(const Plan& plan, const Placed* placed) co
     stage->set_scratch_bytes(from.memory.scratch);
     stage->set_memory_bytes(from.memory_bytes);
     stage->set_predicted_decode_s(from.decode_s);
+    if (i + 1 < plan.stages.size()) {
+      stage->set_activation_type(proto_support::ActivationTypeToProto(from.sends));
+      stage->set_predicted_hop_s(from.hop_s);
+      stage->set_predicted_step_hop_s(from.chunk_hop_s);
+    }
     if (placed == nullptr) continue;
     // What is really held replaces what was planned.
     const auto load = loads_.find(placed->members[i]);

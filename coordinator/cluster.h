@@ -109,6 +109,7 @@ class Cluster {
   };
 
   std::vector<PlanDevice> Devices() const;
+  absl::StatusOr<PlanInput> MakeInput(int32_t context) const;
   absl::StatusOr<Plan> MakePlan(int32_t context) const;
   v1::ModelRef ModelProto() const;
   v1::Placement PlacementProto(const Plan& plan, const Placed* placed) const;
@@ -119,6 +120,8 @@ class Cluster {
   void OnLoadProgress(uint64_t id, const v1::LoadProgress& progress, Time now);
   void OnLoadDone(uint64_t id, const v1::LoadDone& done, Time now);
   void StartServing(Time now);
+  // Hops as they were measured while loading; workers are told where that changes what they should send.
+  void ReviseHops();
   void CheckLoading(Time now);
   // Ends the placement; its workers drop their layers.
   void TearDown(const absl::Status& why);
@@ -134,6 +137,7 @@ class Cluster {
   Registry registry_;
   std::map<uint64_t, std::shared_ptr<MemberSession>> sessions_;
   std::map<uint64_t, Load> loads_;  // of the placement's members
+  MeasuredLinks links_;             // between members
   std::optional<Placed> placed_;
   uint64_t next_epoch_;
   std::optional<Time> plan_at_;  // when to think about the placement again

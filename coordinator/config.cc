@@ -36,6 +36,11 @@ void AddCoordinatorFlags(CLI::App& app, CoordinatorConfig* config) {
                  "equally busy with such a mix")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--activations", [config](const std::string& name) { config->activations = *ParseActivationChoice(name); },
+         kActivationsHelp)
+      ->check(CLI::IsMember(ActivationChoiceNames()))
+      ->default_str("f32");
   app.add_option("--max-sequences", config->max_sequences,
                  "Full contexts that the KV pages should hold, if memory allows; short requests share them")
       ->check(CLI::Range(1, kMaxSequences))

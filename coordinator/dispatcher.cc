@@ -249,7 +249,7 @@ void Dispatcher::Handle(std::unique_ptr<v1::StepFrame> frame) {
   }
   std::vector<StageTime> stages(spec_.num_stages);
   for (const v1::StageTiming& timing : frame->timings()) {
-    stages[timing.stage()] = {timing.queue_us() * 1e-6, timing.compute_us() * 1e-6};
+    stages[timing.stage()] = {timing.queue_us() * 1e-6, timing.compute_us() * 1e-6, timing.wire_us() * 1e-6};
   }
   const std::vector<SliceEvent> events = scheduler_.OnStepResult(drawn, stages, clock_.Now());
   if (options_.observer != nullptr) Report(plan, std::move(stages));
@@ -363,6 +363,7 @@ void Dispatcher::Report(const StepPlan& plan, std::vector<StageTime> stages) {
     (slice.decode ? report.decode_tokens : report.prefill_tokens) += slice.count;
   }
   report.stages = std::move(stages);
+  report.first_wire_s = link_->stats().last_wire_s;
   report.round_trip_s = SecondsBetween(plan.planned, clock_.Now());
   options_.observer->OnStep(report);
 }

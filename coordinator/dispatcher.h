@@ -98,6 +98,7 @@ struct StepReport {
   // Tokens of prompts, and tokens behind the prompt of their sequence.
   int32_t prefill_tokens = 0, decode_tokens = 0;
   std::vector<StageTime> stages;
+  double first_wire_s = 0;  // of the hop to the first stage, as StageTime::wire_s
   double round_trip_s = 0;
 };
 

@@ -133,17 +133,16 @@ int CoordinatorMetrics::port() const {
 void CoordinatorMetrics::StopServing() { parts_->exposer.reset(); }
 
 void CoordinatorMetrics::OnStep(const StepReport& report) {
-  double wire_s = report.round_trip_s;
+  double wire_s = report.first_wire_s;  // of the hop to the stage
   for (size_t i = 0; i < report.stages.size(); ++i) {
-    const StageTime& times = report.stages[i];
-    wire_s -= times.queue_s + times.compute_s;
-    parts_->ObserveStep(absl::StrCat(i), "queue", times.queue_s);
-    parts_->ObserveStep(absl::StrCat(i), "compute", times.compute_s);
+    const std::string stage = absl::StrCat(i);
+    if (wire_s > 0) parts_->ObserveStep(stage, "wire", wire_s);
+    parts_->ObserveStep(stage, "queue", report.stages[i].queue_s);
+    parts_->ObserveStep(stage, "compute", report.stages[i].compute_s);
+    wire_s = report.stages[i].wire_s;
   }
-  // Clocks of different machines round differently; a little below zero is zero.
-  const double hop_s = std::max(0.0, wire_s) / static_cast<double>(report.stages.size() + 1);
-  for (size_t i = 0; i < report.stages.size(); ++i) parts_->ObserveStep(absl::StrCat(i), "wire", hop_s);
-  parts_->ObserveStep("return", "wire", hop_s);
+  if (wire_s > 0) parts_->ObserveStep("return", "wire", wire_s);
+  parts_->ObserveStep("all", "round_trip", report.round_trip_s);
 }
 
 void CoordinatorMetrics::OnFirstToken(double seconds_since_arrival) {

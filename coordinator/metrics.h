@@ -4,10 +4,10 @@
 //   "invalid_argument"... coordinator_tokens_total{direction="in|out"}         prompt tokens taken, tokens generated
 //   coordinator_time_to_first_token_seconds              histogram, from arrival
 //   coordinator_step_seconds{stage, part="compute|queue|wire"}
-//                                                        histogram of each step; wire: the round trip without what the
-//                                                        stages report, spread evenly over the hops, of which a stage
-//                                                        has the one to it (the last hop, back to here, is stage
-//                                                        "return")
+//                                                        histogram of each step; wire: the hop to the stage (stage
+//                                                        "return": back to here) as its sender measured it last, from
+//                                                        hand-over to acknowledgement
+//   coordinator_step_seconds{stage="all", part="round_trip"}
 //   coordinator_kv_pages{state="used|total"}
 //   coordinator_sequences{state="running|waiting"}
 //   coordinator_link_bytes_total{direction="in|out"}     step frames from the last stage, to the first stage

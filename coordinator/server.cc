@@ -42,6 +42,7 @@ ClusterOptions ClusterOptionsOf(const CoordinatorConfig& config) {
   options.plan.context = config.context;
   options.plan.kv_type = config.kv_type;
   options.plan.prompt_share = config.prompt_share;
+  options.plan.activations = config.activations;
   options.plan.max_sequences = config.max_sequences;
   options.plan.max_step_tokens = config.max_step_tokens;
   options.first_epoch = static_cast<uint64_t>(SystemClock::to_time_t(SystemClock::now()));

@@ -24,6 +24,7 @@ struct CoordinatorConfig {
   int32_t min_workers = 1;                // place nothing with fewer (0 is 1); each gets a layer where possible
   int32_t context = 0;                    // tokens of a sequence; 0: the model's, at most kDefaultContext
   engine::KvType kv_type = engine::KvType::kF16;
+  ActivationChoice activations = engine::TensorType::kF32;
   int32_t max_sequences = 8;                  // full contexts that the KV pages should hold
   double prompt_share = kDefaultPromptShare;  // as in PlanOptions
   int32_t max_waiting = 256;                  // requests that may wait for admission

@@ -22,11 +22,13 @@ v1::StepTrace TraceOf(const StepReport& report) {
   trace.set_round_trip_us(Microseconds(report.round_trip_s));
   trace.set_prefill_tokens(static_cast<uint32_t>(report.prefill_tokens));
   trace.set_decode_tokens(static_cast<uint32_t>(report.decode_tokens));
+  trace.set_first_wire_us(Microseconds(report.first_wire_s));
   for (size_t i = 0; i < report.stages.size(); ++i) {
     v1::StageTiming& stage = *trace.add_stages();
     stage.set_stage(static_cast<uint32_t>(i));
     stage.set_queue_us(Microseconds(report.stages[i].queue_s));
     stage.set_compute_us(Microseconds(report.stages[i].compute_s));
+    stage.set_wire_us(Microseconds(report.stages[i].wire_s));
   }
   return trace;
 }

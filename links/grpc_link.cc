@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <grpcpp/client_context.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/support/client_callback.h>
 
 #include "absl/base/thread_annotations.h"
@@ -13,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "links/epoch_metadata.h"
+#include "links/frame_codec.h"
 #include "proto/support/channel.h"
 #include "proto/support/status_convert.h"
 #include "tandem/v1/pipeline.grpc.pb.h"
@@ -20,21 +22,47 @@
 namespace tandem::links {
 namespace {
 
+// v1.Pipeline.Steps with frames that we serialise ourselves.
+using FrameStub = grpc::TemplatedGenericStub<grpc::ByteBuffer, v1::StepAck>;
+constexpr char kStepsMethod[] = "/tandem.v1.Pipeline/Steps";
+
+// Activations shorter than this are copied: a slice of their own would cost more.
+constexpr size_t kCopiedBytes = 1024;
+
+// The activations leave from where they lie; the frame's string goes with the buffer.
+grpc::ByteBuffer Serialize(std::unique_ptr<v1::StepFrame> frame) {
+  auto activations = std::make_unique<std::string>(std::move(*frame->mutable_activations()));
+  frame->clear_activations();
+  std::string head = SerializeHead(*frame, activations->size());
+  if (activations->size() < kCopiedBytes) {
+    head += *activations;
+    const grpc::Slice slice(head);
+    return grpc::ByteBuffer(&slice, 1);
+  }
+  char* const data = activations->data();
+  const size_t size = activations->size();
+  const grpc::Slice slices[] = {
+      grpc::Slice(head),
+      grpc::Slice(
+          data, size, [](void* string) { delete static_cast<std::string*>(string); }, activations.release())};
+  return grpc::ByteBuffer(slices, 2);
+}
+
 // The stream of one link. gRPC calls the On* functions, at most one of each kind at a time; everything else may be
 // called by any thread. It must not be destroyed before WaitUntilDone has returned.
 //
 // Writes start on the sender's thread or in OnWriteDone, never before the previous OnWriteDone; gRPC objects are called
 // without the lock. A hold keeps OnDone away while a sender may be about to write.
-class Stream : public grpc::ClientBidiReactor<v1::StepFrame, v1::StepAck> {
+class Stream : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::StepAck> {
  public:
   explicit Stream(const GrpcLinkOptions& options)
-      : options_(options), stub_(v1::Pipeline::NewStub(proto_support::MakeChannel(options.address))) {
+      : options_(options), stub_(proto_support::MakeChannel(options.address)) {
     context_.AddMetadata(kEpochMetadata, absl::StrCat(options.epoch));
     context_.set_wait_for_ready(true);  // a member that is just starting is waited for
   }
 
   void Start() {
-    stub_->async()->Steps(&context_, this);
+    stub_.PrepareBidiStreamingCall(&context_, kStepsMethod, grpc::StubOptions(), this);
     AddHold();
     StartRead(&ack_);
     StartCall();
@@ -57,24 +85,32 @@ class Stream : public grpc::ClientBidiReactor<v1::StepFrame, v1::StepAck> {
   }
 
   absl::Status Send(std::unique_ptr<v1::StepFrame> frame) {
-    const v1::StepFrame* next = nullptr;
+    const uint64_t step = frame->step();
+    grpc::ByteBuffer bytes = Serialize(std::move(frame));
+    const uint64_t size = bytes.Length();
+    const grpc::ByteBuffer* next = nullptr;
     {
       absl::MutexLock lock(&mu_);
       if (closed_) return absl::UnavailableError("the link is closed");
       if (read_ended_ || write_failed_)
         return Named(absl::UnavailableError(
             absl::StrCat("the link broke: ", failure_.ok() ? "its stream has ended" : failure_.message())));
-      if (unacknowledged_.size() >= kMaxUnacknowledged) {
-        return Named(absl::ResourceExhaustedError(
-            absl::StrCat(kMaxUnacknowledged, " frames are unacknowledged: the other end does not take them")));
+      // One frame may be as large as it likes, more than one not.
+      const bool full = !unacknowledged_.empty() && unacknowledged_bytes_ + size > kMaxQueuedBytes;
+      if (full || unacknowledged_.size() >= kMaxUnacknowledged + kAckFrames) {
+        return Named(
+            absl::ResourceExhaustedError(absl::StrCat(unacknowledged_.size(), " frames of ", unacknowledged_bytes_,
+                                                      " bytes are unacknowledged: the other end does not take "
+                                                      "them")));
       }
-      unacknowledged_.push_back({frame->step(), absl::Now()});
+      unacknowledged_.push_back({step, size, absl::Now()});
+      unacknowledged_bytes_ += size;
       ++stats_.frames;
-      stats_.bytes += frame->ByteSizeLong();
-      queue_.push_back(std::move(frame));
+      stats_.bytes += size;
+      queue_.emplace_back().Swap(&bytes);
       if (!writing_) {
         writing_ = true;
-        next = queue_.front().get();
+        next = &queue_.front();
       }
     }
     if (next != nullptr) StartWrite(next);
@@ -118,12 +154,18 @@ class Stream : public grpc::ClientBidiReactor<v1::StepFrame, v1::StepAck> {
     bool expected = false;
     {
       absl::MutexLock lock(&mu_);
-      expected = !unacknowledged_.empty() && unacknowledged_.front().step == ack_.step();
-      if (expected) {
-        wire_s = absl::ToDoubleSeconds(absl::Now() - unacknowledged_.front().sent);
-        stats_.last_wire_s = wire_s;
+      expected = !unacknowledged_.empty() && unacknowledged_.front().step <= ack_.step() &&
+                 unacknowledged_.back().step >= ack_.step();
+      // It stands for all frames up to this one, which alone it was not kept waiting.
+      for (bool more = expected; more;) {
+        const Unacknowledged& frame = unacknowledged_.front();
+        more = frame.step < ack_.step();
+        wire_s = absl::ToDoubleSeconds(absl::Now() - frame.sent);
+        unacknowledged_bytes_ -= frame.bytes;
+        ++stats_.acknowledged;
         unacknowledged_.pop_front();
       }
+      if (expected) stats_.last_wire_s = wire_s;
     }
     if (expected) {
       if (options_.on_ack) options_.on_ack(wire_s);
@@ -134,17 +176,17 @@ class Stream : public grpc::ClientBidiReactor<v1::StepFrame, v1::StepAck> {
   }
 
   void OnWriteDone(bool ok) override {
-    const v1::StepFrame* next = nullptr;
+    const grpc::ByteBuffer* next = nullptr;
     bool release = false;
-    std::unique_ptr<v1::StepFrame> sent;  // freed without the lock: it may be large
+    grpc::ByteBuffer sent;  // freed without the lock: it may be large
     {
       absl::MutexLock lock(&mu_);
-      sent = std::move(queue_.front());
+      sent.Swap(&queue_.front());
       queue_.pop_front();
       // After a failed write the read fails too and ends the stream; what is queued is not sent any more.
       write_failed_ = !ok;
       if (ok && !read_ended_ && !queue_.empty()) {
-        next = queue_.front().get();
+        next = &queue_.front();
       } else {
         writing_ = false;
         release = TakeHold();
@@ -171,7 +213,7 @@ class Stream : public grpc::ClientBidiReactor<v1::StepFrame, v1::StepAck> {
 
  private:
   struct Unacknowledged {
-    uint64_t step;
+    uint64_t step, bytes;
     absl::Time sent;
   };
 
@@ -201,7 +243,7 @@ class Stream : public grpc::ClientBidiReactor<v1::StepFrame, v1::StepAck> {
   }
 
   const GrpcLinkOptions options_;
-  const std::unique_ptr<v1::Pipeline::Stub> stub_;
+  FrameStub stub_;
   grpc::ClientContext context_;
   v1::StepAck ack_;  // of the read in progress
   absl::Mutex mu_;
@@ -212,9 +254,10 @@ class Stream : public grpc::ClientBidiReactor<v1::StepFrame, v1::StepAck> {
   bool write_failed_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;  // the front of queue_ is being written
   bool done_ ABSL_GUARDED_BY(mu_) = false;
-  absl::Status failure_ ABSL_GUARDED_BY(mu_);  // why the stream ends, once known
-  std::deque<std::unique_ptr<v1::StepFrame>> queue_ ABSL_GUARDED_BY(mu_);
+  absl::Status failure_ ABSL_GUARDED_BY(mu_);                // why the stream ends, once known
+  std::deque<grpc::ByteBuffer> queue_ ABSL_GUARDED_BY(mu_);  // a deque, since the front must stay where it is
   std::deque<Unacknowledged> unacknowledged_ ABSL_GUARDED_BY(mu_);
+  uint64_t unacknowledged_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   LinkStats stats_ ABSL_GUARDED_BY(mu_);
 };
 

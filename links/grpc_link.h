@@ -21,7 +21,7 @@ struct GrpcLinkOptions {
   int connect_timeout_ms = 10000;
   // Called once, on a gRPC thread, when the link breaks by itself (not by Close). Must not block or destroy the link.
   std::function<void(absl::Status)> on_broken;
-  // Called for each acknowledged frame with its wire time in seconds (hand-over to acknowledgement).
+  // Called for each acknowledgement with the wire time in seconds of the frame it names (hand-over to acknowledgement).
   std::function<void(double wire_s)> on_ack;
 };
 

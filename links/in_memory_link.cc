@@ -17,6 +17,7 @@ class InMemoryLink : public StepLink {
       MutexLock lock(&mu_);
       if (closed_) return absl::UnavailableError("the link is closed");
       ++stats_.frames;
+      ++stats_.acknowledged;
       stats_.bytes += frame->ByteSizeLong();
       ++sending_;
     }

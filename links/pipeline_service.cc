@@ -2,14 +2,20 @@
 #include <deque>
 #include <utility>
 
+#include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
+#include <grpcpp/support/slice.h>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "engine/base/status_macros.h"
 #include "links/epoch_metadata.h"
+#include "links/frame_codec.h"
 #include "links/grpc_link.h"
 #include "proto/support/status_convert.h"
 #include "tandem/v1/pipeline.grpc.pb.h"
@@ -21,7 +27,22 @@ namespace {
 // callback that says that it was written. Only a peer that reads none reaches this.
 constexpr size_t kMaxQueuedAcks = 4 * kMaxUnacknowledged;
 
-using StepsReactor = grpc::ServerBidiReactor<v1::StepFrame, v1::StepAck>;
+// A frame is acknowledged, and those before it with it, when this much or kAckFrames have come since the last time. So
+// the sender knows what a hop takes, and frames in quick succession do not cost a message back each.
+constexpr uint64_t kAckBytes = 1 << 20;
+constexpr absl::Duration kAckInterval = absl::Milliseconds(5);
+
+// v1.Pipeline with frames that we parse ourselves, and the acknowledgements with them.
+using RawService =
+    v1::Pipeline::WithRawCallbackMethod_Steps<v1::Pipeline::WithCallbackMethod_Probe<v1::Pipeline::Service>>;
+using StepsReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
+
+grpc::ByteBuffer SerializeAck(uint64_t step) {
+  v1::StepAck ack;
+  ack.set_step(step);
+  const grpc::Slice slice(ack.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
 
 // Ends a stream that is not served. Deletes itself.
 class Refusal : public StepsReactor {
@@ -47,8 +68,7 @@ class IncomingStream : public StepsReactor {
   void Start() {
     context_.AddInitialMetadata(kEpochMetadata, absl::StrCat(epoch_));
     StartSendInitialMetadata();
-    frame_ = std::make_unique<v1::StepFrame>();
-    StartRead(frame_.get());
+    StartRead(&buffer_);
   }
 
   // Ends the stream with `status`; `by_us` keeps on_broken silent.
@@ -73,19 +93,18 @@ class IncomingStream : public StepsReactor {
       End(absl::UnavailableError("the sending end closed the stream"), /*by_us=*/false);
       return;
     }
-    absl::Status valid = CheckFrame();
-    if (valid.ok()) valid = Acknowledge(frame_->step());
-    if (!valid.ok()) {
-      End(std::move(valid), /*by_us=*/false);
+    absl::StatusOr<std::unique_ptr<v1::StepFrame>> frame = TakeFrame();
+    slices_.clear();  // they may be large
+    if (!frame.ok()) {
+      End(frame.status(), /*by_us=*/false);
       return;
     }
-    handler_(std::move(frame_));
-    frame_ = std::make_unique<v1::StepFrame>();
-    StartRead(frame_.get());
+    handler_(*std::move(frame));
+    StartRead(&buffer_);
   }
 
   void OnWriteDone(bool ok) override {
-    const v1::StepAck* next = nullptr;
+    const grpc::ByteBuffer* next = nullptr;
     absl::Status ended;
     {
       absl::MutexLock lock(&mu_);
@@ -105,28 +124,50 @@ class IncomingStream : public StepsReactor {
   void OnDone() override;
 
  private:
-  absl::Status CheckFrame() {
-    if (frame_->epoch() != epoch_) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("a frame of epoch ", frame_->epoch(), " came in a stream of epoch ", epoch_));
+  // The frame in buffer_. An acknowledgement goes out as soon as it is known to be the one that is due.
+  absl::StatusOr<std::unique_ptr<v1::StepFrame>> TakeFrame() {
+    if (!buffer_.Dump(&slices_).ok()) return absl::InvalidArgumentError("a step frame is compressed in a strange way");
+    buffer_.Clear();
+    pieces_.clear();
+    for (const grpc::Slice& slice : slices_) {
+      pieces_.emplace_back(reinterpret_cast<const char*>(slice.begin()), slice.size());
     }
-    if (frame_->step() != last_step_ + 1) {
+    TANDEM_ASSIGN_OR_RETURN(ReceivedFrame received, ReceivedFrame::Scan(pieces_));
+    if (received.epoch() != epoch_) {
       return absl::InvalidArgumentError(
-          absl::StrCat("step ", frame_->step(), " came after step ", last_step_, ", expected ", last_step_ + 1));
+          absl::StrCat("a frame of epoch ", received.epoch(), " came in a stream of epoch ", epoch_));
     }
-    last_step_ = frame_->step();
-    return absl::OkStatus();
+    if (received.step() != last_step_ + 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("step ", received.step(), " came after step ", last_step_, ", expected ", last_step_ + 1));
+    }
+    last_step_ = received.step();
+    if (AckIsDue()) TANDEM_RETURN_IF_ERROR(Acknowledge(last_step_));
+    return std::move(received).Take();
+  }
+
+  // Of the frame in pieces_.
+  bool AckIsDue() {
+    ++since_ack_frames_;
+    for (absl::string_view piece : pieces_) since_ack_bytes_ += piece.size();
+    const absl::Time now = absl::Now();
+    if (since_ack_frames_ < kAckFrames && since_ack_bytes_ < kAckBytes && now - last_ack_ < kAckInterval) return false;
+    since_ack_frames_ = 0;
+    since_ack_bytes_ = 0;
+    last_ack_ = now;
+    return true;
   }
 
   absl::Status Acknowledge(uint64_t step) {
-    const v1::StepAck* next = nullptr;
+    grpc::ByteBuffer ack = SerializeAck(step);
+    const grpc::ByteBuffer* next = nullptr;
     {
       absl::MutexLock lock(&mu_);
       if (!reason_.ok()) return reason_;
       if (acks_.size() >= kMaxQueuedAcks) {
         return absl::ResourceExhaustedError(absl::StrCat("the sender left ", kMaxQueuedAcks, " acknowledgements"));
       }
-      acks_.emplace_back().set_step(step);
+      acks_.emplace_back().Swap(&ack);
       if (!writing_) {
         writing_ = true;
         next = &acks_.front();
@@ -141,16 +182,22 @@ class IncomingStream : public StepsReactor {
   const uint64_t epoch_;
   const FrameHandler handler_;
   const std::function<void(absl::Status)> on_broken_;
-  std::unique_ptr<v1::StepFrame> frame_;  // of the read in progress
+  grpc::ByteBuffer buffer_;  // of the read in progress
+  // Of the frame being taken.
+  std::vector<grpc::Slice> slices_;
+  std::vector<absl::string_view> pieces_;
   uint64_t last_step_ = 0;
+  int since_ack_frames_ = 0;
+  uint64_t since_ack_bytes_ = 0;
+  absl::Time last_ack_ = absl::InfinitePast();
   absl::Mutex mu_;
   bool by_us_ ABSL_GUARDED_BY(mu_) = false;
-  bool writing_ ABSL_GUARDED_BY(mu_) = false;          // the front of acks_ is being written
-  absl::Status reason_ ABSL_GUARDED_BY(mu_);           // why the stream ends; Finish follows as soon as no write runs
-  std::deque<v1::StepAck> acks_ ABSL_GUARDED_BY(mu_);  // a deque, since the front must stay where it is
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;  // the front of acks_ is being written
+  absl::Status reason_ ABSL_GUARDED_BY(mu_);   // why the stream ends; Finish follows as soon as no write runs
+  std::deque<grpc::ByteBuffer> acks_ ABSL_GUARDED_BY(mu_);  // a deque, since the front must stay where it is
 };
 
-class PipelineServiceImpl : public PipelineService, public v1::Pipeline::CallbackService {
+class PipelineServiceImpl : public PipelineService, public RawService {
  public:
   ~PipelineServiceImpl() override { StopServing(); }
 
@@ -196,6 +243,13 @@ class PipelineServiceImpl : public PipelineService, public v1::Pipeline::Callbac
     stream_ = new IncomingStream(*this, *context, epoch_, handler_, on_broken_);
     stream_->Start();
     return stream_;
+  }
+
+  grpc::ServerUnaryReactor* Probe(grpc::CallbackServerContext* context, const v1::ProbeRequest*,
+                                  v1::ProbeReply*) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
   }
 
   // The stream is about to be deleted.

@@ -139,6 +139,8 @@ void ClusterClient::Handle(const v1::CoordinatorMessage& message) {
     handlers_.on_place(message.place());
   } else if (message.has_unload()) {
     handlers_.on_unload(message.unload());
+  } else if (message.has_send_as()) {
+    handlers_.on_send_as(message.send_as());
   }
 }
 

@@ -25,6 +25,7 @@ struct ClusterHandlers {
   std::function<void(const v1::Welcome&)> on_welcome;
   std::function<void(const v1::Place&)> on_place;
   std::function<void(const v1::Unload&)> on_unload;
+  std::function<void(const v1::SendAs&)> on_send_as;
   // The membership ended: the coordinator has forgotten this worker and its stage.
   std::function<void(const absl::Status&)> on_lost;
   // The coordinator refused this worker for good; nothing follows.

@@ -11,7 +11,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
+#include "engine/quant/activation_format.h"
+#include "links/link_probe.h"
 #include "proto/support/channel.h"
+#include "proto/support/engine_convert.h"
 #include "worker/load_progress.h"
 
 namespace tandem::worker {
@@ -20,6 +23,7 @@ namespace {
 constexpr int kDialTimeoutMs = 2000;  // of one attempt
 constexpr absl::Duration kMinPause = absl::Milliseconds(20);
 constexpr absl::Duration kMaxPause = absl::Milliseconds(500);
+constexpr absl::Duration kProbeLimit = absl::Seconds(5);  // for measuring the hop; a slower one stays unmeasured
 
 std::string LayersOf(const v1::Place& place) {
   return absl::StrCat("layers ", place.first_layer(), " to ", static_cast<int64_t>(place.end_layer()) - 1);
@@ -48,6 +52,18 @@ void StageHost::Unload(uint64_t epoch) {
     if (epoch != epoch_) return;
   }
   Post({std::nullopt, "the coordinator unloads it"});
+}
+
+void StageHost::SendAs(const v1::SendAs& send_as) {
+  absl::MutexLock lock(&mu_);
+  if (send_as.epoch() != epoch_ || serving_ == nullptr) return;
+  absl::StatusOr<engine::TensorType> type = proto_support::ActivationTypeFromProto(send_as.activation_type());
+  absl::Status changed = type.ok() ? serving_->SendAs(*type) : type.status();
+  if (changed.ok()) {
+    spdlog::info("epoch {}: activations go to the next stage as {}", epoch_, engine::ActivationTypeName(*type));
+  } else {
+    spdlog::warn("epoch {}: the coordinator asks for an impossible type: {}", epoch_, changed.ToString());
+  }
 }
 
 void StageHost::Drop(const std::string& reason) { Post({std::nullopt, reason}); }
@@ -142,6 +158,10 @@ absl::Status StageHost::LoadAndServe(const v1::Place& place, LoadCancel& cancel,
   TANDEM_ASSIGN_OR_RETURN(LoadedShard shard, Load(place, cancel));
   const engine::StageMemory memory = shard.stage->memory();
   StepLoopOptions options;
+  if (!shard.stage->is_last()) {
+    TANDEM_ASSIGN_OR_RETURN(options.activations, proto_support::ActivationTypeFromProto(place.activation_type()));
+    TANDEM_RETURN_IF_ERROR(engine::CheckActivationType(options.activations, shard.spec.hidden));
+  }
   options.observer = [this](const StepCost& cost) { metrics_.ObserveStep(cost); };
   options.on_failure = [this, epoch](const absl::Status& why) { OnBroken(epoch, why); };
   loop_ = std::make_unique<StepLoop>(std::move(shard.stage), shard.spec, place.stage(), std::move(options));
@@ -156,7 +176,12 @@ absl::Status StageHost::LoadAndServe(const v1::Place& place, LoadCancel& cancel,
         OnBroken(epoch, absl::Status(why.code(), absl::StrCat("link from the stage before: ", why.message())));
       });
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<links::StepLink> next, DialNext(place, cancel));
+  MeasureNext(place, done);
   loop_->Start(std::move(next));
+  {
+    absl::MutexLock lock(&mu_);
+    serving_ = loop_.get();
+  }
   done->set_weight_bytes(memory.weights);
   done->set_kv_bytes(memory.kv);
   done->set_scratch_bytes(memory.scratch);
@@ -219,8 +244,25 @@ absl::StatusOr<std::unique_ptr<links::StepLink>> StageHost::DialNext(const v1::P
   }
 }
 
+void StageHost::MeasureNext(const v1::Place& place, v1::LoadDone* done) {
+  const absl::StatusOr<links::LinkSpeed> speed = links::MeasureLink(place.next_address(), kProbeLimit);
+  if (!speed.ok()) {
+    spdlog::warn("epoch {}: the hop to {} was not measured: {}", place.epoch(), place.next_address(),
+                 speed.status().ToString());
+    return;
+  }
+  spdlog::info("epoch {}: hop to {}: round trip {:.3f} ms, {:.0f} Mbit/s", place.epoch(), place.next_address(),
+               speed->round_trip_s * 1e3, speed->bytes_per_s * 8e-6);
+  done->set_link_round_trip_s(speed->round_trip_s);
+  done->set_link_bytes_per_s(speed->bytes_per_s);
+}
+
 void StageHost::DropStage(const std::string& reason) {
   if (loop_ == nullptr) return;
+  {
+    absl::MutexLock lock(&mu_);
+    serving_ = nullptr;
+  }
   pipeline_.StopServing();  // no frame is posted from here on
   loop_->Stop();
   loop_ = nullptr;

@@ -50,7 +50,8 @@ class StageHost {
 
   // Do not block.
   void Place(const v1::Place& place);
-  void Unload(uint64_t epoch);           // of another epoch than the last placed: does nothing
+  void Unload(uint64_t epoch);  // of another epoch than the last placed: does nothing
+  void SendAs(const v1::SendAs& send_as);
   void Drop(const std::string& reason);  // whatever the epoch
   v1::Heartbeat heartbeat();
 
@@ -70,6 +71,8 @@ class StageHost {
   absl::Status LoadAndServe(const v1::Place& place, LoadCancel& cancel, v1::LoadDone* done);
   absl::StatusOr<LoadedShard> Load(const v1::Place& place, LoadCancel& cancel);
   absl::StatusOr<std::unique_ptr<links::StepLink>> DialNext(const v1::Place& place, LoadCancel& cancel);
+  // Times the hop to the next stage, for the coordinator to plan with.
+  void MeasureNext(const v1::Place& place, v1::LoadDone* done);
   void DropStage(const std::string& reason);
   // A link of `epoch` broke, or a frame was lost. Any thread; does not block.
   void OnBroken(uint64_t epoch, const absl::Status& why);
@@ -86,6 +89,7 @@ class StageHost {
   std::optional<Command> command_ ABSL_GUARDED_BY(mu_);      // not begun yet
   std::shared_ptr<LoadCancel> cancel_ ABSL_GUARDED_BY(mu_);  // of the command under way
   uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 0;                  // last placed and not dropped
+  StepLoop* serving_ ABSL_GUARDED_BY(mu_) = nullptr;         // loop_, once it has been started
   uint64_t memory_used_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status broken_ ABSL_GUARDED_BY(mu_);  // what broke epoch_, not dealt with yet
   std::thread thread_;

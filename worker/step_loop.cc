@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/quant/activation_format.h"
 
 namespace tandem::worker {
 namespace {
@@ -51,7 +52,12 @@ void PutDraw(const engine::SampledToken& sampled, const v1::Sampling& sampling, 
 
 StepLoop::StepLoop(std::unique_ptr<engine::Stage> stage, const engine::ModelSpec& spec, uint32_t index,
                    StepLoopOptions options)
-    : stage_(std::move(stage)), spec_(spec), index_(index), options_(std::move(options)), memory_(stage_->memory()) {}
+    : stage_(std::move(stage)),
+      spec_(spec),
+      index_(index),
+      options_(std::move(options)),
+      memory_(stage_->memory()),
+      activations_(options_.activations) {}
 
 StepLoop::~StepLoop() { Stop(); }
 
@@ -64,18 +70,27 @@ void StepLoop::Start(std::unique_ptr<links::StepLink> next) {
 }
 
 void StepLoop::Post(std::unique_ptr<v1::StepFrame> frame) {
-  const uint64_t step = frame->step();
+  const uint64_t step = frame->step(), bytes = frame->ByteSizeLong();
+  size_t waiting = 0;
   {
     MutexLock lock(&mu_);
     if (stopping_) return;
-    if (queue_.size() < options_.capacity) {
-      queue_.push_back({std::move(frame), NowUs()});
+    waiting = queue_.size();
+    if (waiting < options_.capacity && (waiting == 0 || queued_bytes_ + bytes <= options_.capacity_bytes)) {
+      queue_.push_back({std::move(frame), bytes, NowUs()});
+      queued_bytes_ += bytes;
       changed_.NotifyOne();
       return;
     }
   }
-  Fail(absl::ResourceExhaustedError(
-      absl::StrCat("stage ", index_, " dropped step ", step, ": ", options_.capacity, " steps are waiting")));
+  Fail(absl::ResourceExhaustedError(absl::StrCat("stage ", index_, " dropped step ", step, " of ", bytes,
+                                                 " bytes: ", waiting, " steps are waiting")));
+}
+
+absl::Status StepLoop::SendAs(engine::TensorType type) {
+  TANDEM_RETURN_IF_ERROR(engine::CheckActivationType(type, spec_.hidden));
+  activations_ = type;
+  return absl::OkStatus();
 }
 
 void StepLoop::Stop() {
@@ -97,12 +112,13 @@ void StepLoop::Loop() {
       if (stopping_) return;
       waiting = std::move(queue_.front());
       queue_.pop_front();
+      queued_bytes_ -= waiting.bytes;
     }
     const uint64_t step = waiting.frame->step();
     if (!waiting.frame->has_failure()) {
       StepCost cost;
       cost.tokens = CountTokens(*waiting.frame);
-      cost.bytes_in = waiting.frame->ByteSizeLong();
+      cost.bytes_in = waiting.bytes;
       const int64_t begin_us = NowUs();
       Execute(*waiting.frame);
       const int64_t end_us = NowUs();
@@ -110,6 +126,7 @@ void StepLoop::Loop() {
       timing->set_stage(index_);
       timing->set_queue_us(ClampUs(begin_us - waiting.arrived_us));
       timing->set_compute_us(ClampUs(end_us - begin_us));
+      timing->set_wire_us(ClampUs(static_cast<int64_t>(next_->stats().last_wire_s * 1e6)));
       cost.queue_s = timing->queue_us() * 1e-6;
       cost.compute_s = timing->compute_us() * 1e-6;
       cost.bytes_out = waiting.frame->ByteSizeLong();
@@ -144,8 +161,15 @@ absl::Status StepLoop::Run(v1::StepFrame& frame) {
   if (stage_->is_last()) {
     TakeResults(frame);
   } else {
-    CopyNumbers(result_.hidden, frame.mutable_activations());
-    frame.set_activation_type(v1::ACTIVATION_TYPE_F32);
+    const engine::TensorType type = activations_;
+    std::string* bytes = frame.mutable_activations();
+    if (type == engine::TensorType::kF32) {
+      CopyNumbers(result_.hidden, bytes);
+    } else {
+      bytes->resize(engine::ActivationBytes(type, result_.hidden.size()));
+      engine::PackActivations(type, result_.hidden, reinterpret_cast<std::byte*>(bytes->data()));
+    }
+    frame.set_activation_type(proto_support::ActivationTypeToProto(type));
   }
   return absl::OkStatus();
 }

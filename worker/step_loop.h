@@ -3,6 +3,7 @@
 // knows gRPC or keeps state outside the object, so a process may have several.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -14,6 +15,7 @@
 #include "absl/status/status.h"
 #include "engine/base/mutex.h"
 #include "engine/model/model_spec.h"
+#include "engine/quant/tensor_type.h"
 #include "engine/stage.h"
 #include "links/step_link.h"
 #include "proto/support/engine_convert.h"
@@ -33,6 +35,9 @@ struct StepCost {
 struct StepLoopOptions {
   // Frames that may wait. A sender that follows the protocol has few under way; more mean that something is wrong.
   size_t capacity = links::kMaxUnacknowledged;
+  uint64_t capacity_bytes = links::kMaxQueuedBytes;
+  // What activations leave as: one of engine::ActivationTypes that rows of the model fit.
+  engine::TensorType activations = engine::TensorType::kF32;
   // Called on the step thread after each executed step; may be null. Must not block.
   std::function<void(const StepCost&)> observer;
   // Called at most once, on the step thread or on that of Post, when a frame was lost: the queue was full, or the next
@@ -57,6 +62,8 @@ class StepLoop {
   void Start(std::unique_ptr<links::StepLink> next);
   // Queues a frame; never blocks. A frame that does not fit is dropped, and on_failure called.
   void Post(std::unique_ptr<v1::StepFrame> frame);
+  // Replaces StepLoopOptions::activations from the next step on. Thread-safe. Errors: those of CheckActivationType.
+  absl::Status SendAs(engine::TensorType type);
   // Waits for the step that runs, drops those that wait, closes the outgoing link. Idempotent.
   void Stop();
 
@@ -66,7 +73,8 @@ class StepLoop {
  private:
   struct Waiting {
     std::unique_ptr<v1::StepFrame> frame;
-    int64_t arrived_us;
+    uint64_t bytes = 0;  // as a message
+    int64_t arrived_us = 0;
   };
 
   void Loop();
@@ -83,6 +91,7 @@ class StepLoop {
   const uint32_t index_;
   const StepLoopOptions options_;
   const engine::StageMemory memory_;
+  std::atomic<engine::TensorType> activations_;
   std::unique_ptr<links::StepLink> next_;  // set before the thread starts
   // Step thread only; kept between steps for their memory.
   engine::StepResult result_;
@@ -91,6 +100,7 @@ class StepLoop {
   Mutex mu_;
   CondVar changed_;
   std::deque<Waiting> queue_ ABSL_GUARDED_BY(mu_);
+  uint64_t queued_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   bool failed_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;

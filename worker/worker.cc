@@ -112,6 +112,7 @@ ClusterHandlers Worker::Parts::Handlers() {
   };
   handlers.on_place = [this](const v1::Place& place) { host->Place(place); };
   handlers.on_unload = [this](const v1::Unload& unload) { host->Unload(unload.epoch()); };
+  handlers.on_send_as = [this](const v1::SendAs& send_as) { host->SendAs(send_as); };
   handlers.on_lost = [this](const absl::Status&) { host->Drop("the coordinator is lost"); };
   handlers.on_refused = [this](const absl::Status& why) { End(why); };
   return handlers;

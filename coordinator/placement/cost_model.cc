@@ -7,9 +7,12 @@
 #include "engine/base/status_macros.h"
 #include "engine/cache/kv_format.h"
 #include "engine/model/adapter.h"
+#include "engine/quant/activation_format.h"
 
 namespace tandem::coordinator {
 namespace {
+
+constexpr char kAutomatic[] = "auto";
 
 // A multiply-add of floats takes the time of so many of int8: lanes are four times as wide, and their bytes as well.
 constexpr double kFloatMac = 4;
@@ -49,6 +52,18 @@ absl::StatusOr<std::vector<uint64_t>> AdapterBytes(const engine::GgufFile& file,
 
 }  // namespace
 
+absl::StatusOr<ActivationChoice> ParseActivationChoice(absl::string_view name) {
+  if (name == kAutomatic) return ActivationChoice();
+  TANDEM_ASSIGN_OR_RETURN(const engine::TensorType type, engine::ParseActivationType(name));
+  return ActivationChoice(type);
+}
+
+std::vector<std::string> ActivationChoiceNames() {
+  std::vector<std::string> names = engine::ActivationTypeNames();
+  names.emplace_back(kAutomatic);
+  return names;
+}
+
 absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engine::ModelSpec& spec,
                                         const PlanOptions& options, std::vector<PlanDevice> devices,
                                         std::span<const engine::AdapterSource> adapters) {
@@ -66,7 +81,11 @@ absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engi
   if (options.page_tokens < 1) {
     return absl::InvalidArgumentError(absl::StrCat("page_tokens is ", options.page_tokens, ", must be at least 1"));
   }
+  if (options.activations) {
+    TANDEM_RETURN_IF_ERROR(engine::CheckActivationType(*options.activations, spec.hidden));
+  }
   PlanInput input;
+  input.activations = options.activations;
   input.cost = engine::ComputeModelCost(spec, file);
   TANDEM_ASSIGN_OR_RETURN(input.adapter_bytes, AdapterBytes(file, spec, adapters));
   input.hidden = spec.hidden;
@@ -95,6 +114,16 @@ absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engi
     TANDEM_ASSIGN_OR_RETURN(input.scratch.middle, scratch(1, layers - 1));
   }
   return input;
+}
+
+const LinkCost& LinkBetween(const PlanInput& input, const std::string& from, const std::string& to) {
+  const auto measured = input.links.find({from, to});
+  return measured != input.links.end() ? measured->second : input.link;
+}
+
+double HopSeconds(const PlanInput& input, const LinkCost& link, engine::TensorType type, int32_t tokens) {
+  const uint64_t bytes = engine::ActivationBytes(type, static_cast<uint64_t>(input.hidden)) * tokens;
+  return link.latency_s + static_cast<double>(bytes) / link.bytes_per_s;
 }
 
 CostModel::CostModel(const PlanInput& input) : input_(input) {
@@ -145,10 +174,6 @@ double CostModel::StepSeconds(int32_t device, int32_t first, int32_t end, const 
   seconds += (end - first) * std::max(reading / on.bandwidth, macs * kFloatMac / on.int8_macs);
   if (end == layers() && work.outputs > 0) seconds += Seconds(input_.cost.head, on, work.outputs);
   return seconds;
-}
-
-double CostModel::HopSeconds(int32_t tokens) const {
-  return input_.link.latency_s + 4.0 * input_.hidden * tokens / input_.link.bytes_per_s;
 }
 
 engine::StageMemory CostModel::Memory(int32_t first, int32_t end, int32_t num_pages) const {

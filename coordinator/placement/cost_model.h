@@ -2,13 +2,18 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "engine/gguf/gguf_file.h"
 #include "engine/model/model_spec.h"
+#include "engine/quant/tensor_type.h"
 #include "engine/stage.h"
 
 namespace tandem::coordinator {
@@ -22,12 +27,23 @@ struct PlanDevice {
   int32_t threads = 0;        // 0: unknown
 };
 
-// A hop between two members. Defaults: Gigabit Ethernet at 94 % and half of a quiet LAN's round trip with gRPC on both
-// ends. They are constants until links are measured.
+// A hop between two members. Defaults, for hops that nobody measured: Gigabit Ethernet at 94 % and half of a quiet
+// LAN's round trip with gRPC on both ends.
 struct LinkCost {
   double latency_s = 150e-6;
   double bytes_per_s = 117e6;
 };
+// Hops that were measured, by the names of the worker that sends and the one that receives.
+using MeasuredLinks = std::map<std::pair<std::string, std::string>, LinkCost>;
+
+// What activations travel as between stages: one of engine::ActivationTypes for all hops; none: the planner's choice
+// for each hop (PlanHops).
+using ActivationChoice = std::optional<engine::TensorType>;
+// The names of engine::ActivationTypes and "auto". Errors: kInvalidArgument.
+absl::StatusOr<ActivationChoice> ParseActivationChoice(absl::string_view name);
+std::vector<std::string> ActivationChoiceNames();
+inline constexpr char kActivationsHelp[] =
+    "What activations travel as between stages; auto: exact (f32), narrower where a link would be the bottleneck";
 
 // Bytes of scratch memory of a stage, which depends on its place but hardly on its length.
 struct ScratchCost {
@@ -50,7 +66,9 @@ struct PlanInput {
   uint64_t kv_bytes_per_token_layer = 0;
   ScratchCost scratch;
   std::vector<PlanDevice> devices;
-  LinkCost link;
+  LinkCost link;  // of hops that are not in `links`
+  MeasuredLinks links;
+  ActivationChoice activations = engine::TensorType::kF32;
   int32_t min_stages = 1;
   int32_t context = 0;  // tokens
   int32_t max_sequences = 8;
@@ -68,15 +86,16 @@ struct PlanOptions {
   int32_t page_tokens = 32;
   int32_t max_step_tokens = 512;
   engine::KvType kv_type = engine::KvType::kF16;
+  ActivationChoice activations = engine::TensorType::kF32;
   int32_t min_stages = 1;
   double prompt_share = kDefaultPromptShare;  // 0..1
 };
 inline constexpr int32_t kDefaultContext = 4096;
 inline constexpr int32_t kMaxSequences = 1024;
 
-// Everything of the model, its adapters (their sources are not needed) and the options; the caller may set `link`.
-// `spec` was read from `file`. Errors: kInvalidArgument (a context beyond the model's, options out of range; with value
-// and limit), those of ReadAdapter.
+// Everything of the model, its adapters (their sources are not needed) and the options; the caller may set `link` and
+// `links`. `spec` was read from `file`. Errors: kInvalidArgument (a context beyond the model's, options out of range;
+// with value and limit), those of CheckActivationType and ReadAdapter.
 absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engine::ModelSpec& spec,
                                         const PlanOptions& options, std::vector<PlanDevice> devices,
                                         std::span<const engine::AdapterSource> adapters = {});
@@ -88,6 +107,11 @@ struct StepWork {
   int64_t keys = 0;     // sum over slices: tokens up to the slice's end, whose keys and values are read
   int64_t pairs = 0;    // sum over tokens: keys that the token attends to
 };
+
+// The hop from one worker to another, by their names: as measured, else PlanInput::link.
+const LinkCost& LinkBetween(const PlanInput& input, const std::string& from, const std::string& to);
+// Seconds that the activations of `tokens` tokens take over a hop.
+double HopSeconds(const PlanInput& input, const LinkCost& link, engine::TensorType type, int32_t tokens);
 
 // Costs of ranges in constant time. Time of a layer is the larger of reading once the weights that its tokens use and
 // of its products: memory bounds decode, arithmetic bounds prefill. Attention is left out: it is the same for every
@@ -104,9 +128,10 @@ class CostModel {
   double StepSeconds(int32_t device, int32_t first, int32_t end, const StepWork& work) const;
   // How long a range works for one token of the expected mix of prompts and answers.
   double BusySeconds(int32_t device, int32_t first, int32_t end) const { return busy_[device].Range(first, end); }
-  // Seconds that a token's activations take between two stages, and a chunk's.
-  double DecodeHopSeconds() const { return HopSeconds(1); }
-  double ChunkHopSeconds() const { return HopSeconds(input_.max_step_tokens); }
+  // Seconds that a token's activations take between two stages of which nothing is known; F32 unless told otherwise.
+  double DecodeHopSeconds() const {
+    return HopSeconds(input_, input_.link, input_.activations.value_or(engine::TensorType::kF32), 1);
+  }
   engine::StageMemory Memory(int32_t first, int32_t end, int32_t num_pages) const;
   bool Fits(int32_t device, int32_t first, int32_t end, int32_t num_pages) const {
     return Memory(first, end, num_pages).total() <= input_.devices[device].memory_bytes;
@@ -125,7 +150,6 @@ class CostModel {
   // `sampled` of the tokens go through the head.
   Sums SumsFor(const PlanDevice& device, int32_t tokens, int32_t sampled) const;
   Sums BusyFor(const PlanDevice& device) const;
-  double HopSeconds(int32_t tokens) const;
 
   const PlanInput& input_;
   std::vector<Sums> decode_, chunk_, busy_;  // by device

@@ -12,6 +12,7 @@
 #include "coordinator/placement/cut_search.h"
 #include "engine/base/format_bytes.h"
 #include "engine/base/status_macros.h"
+#include "engine/quant/activation_format.h"
 
 namespace tandem::coordinator {
 namespace {
@@ -128,7 +129,6 @@ Plan MakePlan(const CostModel& costs, const PlanInput& input, const Cut& cut, in
   plan.page_tokens = input.page_tokens;
   plan.context = input.context;
   plan.max_step_tokens = input.max_step_tokens;
-  double slowest = cut.ranges.size() > 1 ? costs.ChunkHopSeconds() : 0;
   std::vector<bool> used(input.devices.size());
   for (const CutRange& range : cut.ranges) {
     const PlanDevice& device = input.devices[range.device];
@@ -141,17 +141,26 @@ Plan MakePlan(const CostModel& costs, const PlanInput& input, const Cut& cut, in
     stage.memory_bytes = device.memory_bytes;
     stage.decode_s = costs.DecodeSeconds(range.device, range.first_layer, range.end_layer);
     stage.chunk_s = costs.ChunkSeconds(range.device, range.first_layer, range.end_layer);
-    slowest = std::max(slowest, stage.chunk_s);
     used[range.device] = true;
     plan.stages.push_back(std::move(stage));
   }
   for (size_t i = 0; i < used.size(); ++i) {
     if (!used[i]) plan.unused.push_back(input.devices[i].name);
   }
-  // From the coordinator to the first stage and from the last one back go token ids only.
-  plan.decode_tokens_per_s = 1 / (cut.decode_s + 2 * input.link.latency_s);
-  plan.prefill_tokens_per_s = input.max_step_tokens / slowest;
+  PlanHops(input, &plan);
   return plan;
+}
+
+engine::TensorType ChooseType(const PlanInput& input, const LinkCost& link, double slowest_stage_s) {
+  if (input.activations) return *input.activations;
+  engine::TensorType chosen = engine::TensorType::kF32;
+  for (const engine::TensorType type :
+       {engine::TensorType::kF32, engine::TensorType::kF16, engine::TensorType::kQ8_0}) {
+    if (!engine::CheckActivationType(type, input.hidden).ok()) continue;
+    chosen = type;
+    if (HopSeconds(input, link, type, input.max_step_tokens) <= slowest_stage_s) break;
+  }
+  return chosen;
 }
 
 }  // namespace
@@ -173,6 +182,26 @@ absl::StatusOr<Plan> PlanPlacement(const PlanInput& input) {
   return MakePlan(costs, input, BalanceCut(costs, orders, limits, fastest), pages);
 }
 
+void PlanHops(const PlanInput& input, Plan* plan) {
+  double slowest_s = 0;
+  for (const StagePlan& stage : plan->stages) slowest_s = std::max(slowest_s, stage.chunk_s);
+  // From the coordinator to the first stage and from the last one back go token ids only.
+  double decode_s = 2 * input.link.latency_s, chunk_s = slowest_s;
+  for (size_t i = 0; i < plan->stages.size(); ++i) {
+    StagePlan& stage = plan->stages[i];
+    decode_s += stage.decode_s;
+    if (i + 1 == plan->stages.size()) continue;
+    const LinkCost& link = LinkBetween(input, stage.name, plan->stages[i + 1].name);
+    stage.sends = ChooseType(input, link, slowest_s);
+    stage.hop_s = HopSeconds(input, link, stage.sends, 1);
+    stage.chunk_hop_s = HopSeconds(input, link, stage.sends, input.max_step_tokens);
+    decode_s += stage.hop_s;
+    chunk_s = std::max(chunk_s, stage.chunk_hop_s);
+  }
+  plan->decode_tokens_per_s = 1 / decode_s;
+  plan->prefill_tokens_per_s = input.max_step_tokens / chunk_s;
+}
+
 bool IsWorthMoving(const Plan& current, const Plan& candidate) {
   const double decode = candidate.decode_tokens_per_s / current.decode_tokens_per_s;
   const double prefill = candidate.prefill_tokens_per_s / current.prefill_tokens_per_s;
@@ -182,15 +211,22 @@ bool IsWorthMoving(const Plan& current, const Plan& candidate) {
 std::string FormatPlan(const Plan& plan) {
   size_t width = 6;
   for (const StagePlan& stage : plan.stages) width = std::max(width, stage.name.size());
-  std::string text = absl::StrFormat("stage  %-*s  %-9s  %11s  %11s  %11s  %11s  %9s\n", static_cast<int>(width),
-                                     "worker", "layers", "weights", "KV pages", "scratch", "of memory", "ms/token");
+  // The last three: what the stage sends on, and how long a token and a full step are under way.
+  std::string text = absl::StrFormat("stage  %-*s  %-9s  %11s  %11s  %11s  %11s  %9s  %-5s  %9s  %9s\n",
+                                     static_cast<int>(width), "worker", "layers", "weights", "KV pages", "scratch",
+                                     "of memory", "ms/token", "sends", "hop ms", "step hop");
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
-    absl::StrAppendFormat(&text, "%-5d  %-*s  %-9s  %11s  %11s  %11s  %11s  %9.3f\n", static_cast<int>(i),
+    absl::StrAppendFormat(&text, "%-5d  %-*s  %-9s  %11s  %11s  %11s  %11s  %9.3f", static_cast<int>(i),
                           static_cast<int>(width), stage.name,
                           absl::StrCat(stage.first_layer, "-", stage.end_layer - 1), FormatBytes(stage.memory.weights),
                           FormatBytes(stage.memory.kv), FormatBytes(stage.memory.scratch),
                           FormatBytes(stage.memory_bytes), stage.decode_s * 1e3);
+    if (i + 1 < plan.stages.size()) {
+      absl::StrAppendFormat(&text, "  %-5s  %9.3f  %9.3f", engine::ActivationTypeName(stage.sends), stage.hop_s * 1e3,
+                            stage.chunk_hop_s * 1e3);
+    }
+    absl::StrAppend(&text, "\n");
   }
   const double contexts = static_cast<double>(plan.num_pages) * plan.page_tokens / plan.context;
   absl::StrAppendFormat(&text, "KV pages: %d of %d tokens, enough for %.1f contexts of %d tokens\n", plan.num_pages,

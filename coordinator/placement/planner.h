@@ -18,6 +18,10 @@ struct StagePlan {
   uint64_t memory_bytes = 0;  // what the device offers
   double decode_s = 0;        // of a decoded token, without the wire
   double chunk_s = 0;         // of a prefill chunk of max_step_tokens, without the wire
+  // The hop to the next stage; of the last stage without meaning, 0 seconds.
+  engine::TensorType sends = engine::TensorType::kF32;
+  double hop_s = 0;        // of a decoded token
+  double chunk_hop_s = 0;  // of a prefill chunk
 };
 
 struct Plan {
@@ -47,6 +51,14 @@ absl::StatusOr<Plan> PlanPlacement(const PlanInput& input);
 
 inline constexpr double kDecodeSlack = 0.10;
 inline constexpr int kMaxOrderedDevices = 8;
+
+// Fills in the hops of a plan, and its predictions, from the links that are known by now; PlanPlacement has done it
+// with those known before. Where input.activations leaves the choice open, a hop is F32 unless its link would be the
+// bottleneck: if a chunk takes longer on the wire than on the slowest stage, the hop gets the widest of F32, F16 and
+// Q8_0 that does not, else the narrowest that rows fit. (BF16 is no narrower than F16 and coarser; it is for models
+// whose activations are beyond what a half can hold.) Of `input` only hidden, max_step_tokens, links and activations
+// are read.
+void PlanHops(const PlanInput& input, Plan* plan);
 
 // Whether to move from `current` to `candidate`, which costs a reload: true if it decodes more than 10 % faster, or
 // prefills more than 25 % faster without decoding more than kDecodeSlack slower.

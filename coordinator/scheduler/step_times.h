@@ -13,6 +13,8 @@ namespace tandem::coordinator {
 struct StageTime {
   double queue_s = 0;
   double compute_s = 0;
+  // The hop behind the stage when it was measured last, from hand-over to acknowledgement; 0: not yet.
+  double wire_s = 0;
 };
 
 // The average time between events, of which the latest count most.

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/quant/activation_format.h"
 
 namespace tandem::proto_support {
 namespace {
@@ -129,6 +130,26 @@ absl::Status AdaptersFromProto(const v1::Slice& slice, StepStorage* storage, eng
   return absl::OkStatus();
 }
 
+// `count` tokens of spec.hidden values: in place if they are floats already, else converted into `storage`.
+absl::StatusOr<std::span<const float>> HiddenFromFrame(const v1::StepFrame& frame, const engine::ModelSpec& spec,
+                                                       uint64_t tokens, StepStorage* storage) {
+  TANDEM_ASSIGN_OR_RETURN(const engine::TensorType type, ActivationTypeFromProto(frame.activation_type()));
+  TANDEM_RETURN_IF_ERROR(engine::CheckActivationType(type, spec.hidden));
+  // tokens < 2^26 by the message limit and hidden < 2^31, so the products fit.
+  const uint64_t count = tokens * static_cast<uint64_t>(spec.hidden);
+  const uint64_t bytes = frame.activations().size(), expected = engine::ActivationBytes(type, count);
+  if (bytes != expected) {
+    return Bad("activations has ", bytes, " bytes, expected ", expected, " for ", tokens, " tokens of ", spec.hidden,
+               " as ", engine::ActivationTypeName(type));
+  }
+  const char* data = frame.activations().data();
+  // A string's buffer is aligned for any scalar, and its bytes are floats by the check above.
+  if (type == engine::TensorType::kF32) return std::span(reinterpret_cast<const float*>(data), count);
+  storage->hidden.resize(count);
+  engine::UnpackActivations(type, reinterpret_cast<const std::byte*>(data), storage->hidden);
+  return storage->hidden;
+}
+
 absl::StatusOr<engine::Slice> SliceFromProto(const v1::Slice& slice, int32_t vocab, StepStorage* storage) {
   engine::Slice out;
   if (slice.position() > kMaxInt32) return Bad("position is ", slice.position(), ", limit ", kMaxInt32);
@@ -244,6 +265,36 @@ v1::KvType KvTypeToProto(engine::KvType type) {
   return v1::KV_TYPE_UNSPECIFIED;
 }
 
+absl::StatusOr<engine::TensorType> ActivationTypeFromProto(v1::ActivationType type) {
+  switch (type) {
+    case v1::ACTIVATION_TYPE_F32:
+      return engine::TensorType::kF32;
+    case v1::ACTIVATION_TYPE_F16:
+      return engine::TensorType::kF16;
+    case v1::ACTIVATION_TYPE_BF16:
+      return engine::TensorType::kBF16;
+    case v1::ACTIVATION_TYPE_Q8_0:
+      return engine::TensorType::kQ8_0;
+    default:
+      return Bad("activation_type is ", static_cast<int>(type), ", expected 1 (F32), 2 (F16), 3 (BF16) or 4 (Q8_0)");
+  }
+}
+
+v1::ActivationType ActivationTypeToProto(engine::TensorType type) {
+  switch (type) {
+    case engine::TensorType::kF32:
+      return v1::ACTIVATION_TYPE_F32;
+    case engine::TensorType::kF16:
+      return v1::ACTIVATION_TYPE_F16;
+    case engine::TensorType::kBF16:
+      return v1::ACTIVATION_TYPE_BF16;
+    case engine::TensorType::kQ8_0:
+      return v1::ACTIVATION_TYPE_Q8_0;
+    default:
+      return v1::ACTIVATION_TYPE_UNSPECIFIED;
+  }
+}
+
 absl::StatusOr<engine::Step> StepFromFrame(const v1::StepFrame& frame, const engine::ModelSpec& spec, bool first_stage,
                                            StepStorage* storage) {
   if (frame.slices().empty()) return Bad("slices is empty, expected at least 1");
@@ -267,21 +318,12 @@ absl::StatusOr<engine::Step> StepFromFrame(const v1::StepFrame& frame, const eng
     tokens += slice->tokens.size();
     step.slices.push_back(*slice);
   }
-  const uint64_t bytes = frame.activations().size();
   if (first_stage) {
+    const size_t bytes = frame.activations().size();
     if (bytes != 0) return Bad("activations has ", bytes, " bytes, the first stage takes none");
     return step;
   }
-  if (frame.activation_type() != v1::ACTIVATION_TYPE_F32) {
-    return Bad("activation_type is ", static_cast<int>(frame.activation_type()), ", expected 1 (F32)");
-  }
-  // tokens < 2^26 by the message limit and hidden < 2^31, so the product fits.
-  const uint64_t expected = tokens * static_cast<uint64_t>(spec.hidden) * sizeof(float);
-  if (bytes != expected) {
-    return Bad("activations has ", bytes, " bytes, expected ", expected, " for ", tokens, " tokens of ", spec.hidden);
-  }
-  // A string's buffer is aligned for any scalar, and its bytes are floats by the check above.
-  step.hidden = {reinterpret_cast<const float*>(frame.activations().data()), bytes / sizeof(float)};
+  TANDEM_ASSIGN_OR_RETURN(step.hidden, HiddenFromFrame(frame, spec, tokens, storage));
   return step;
 }
 

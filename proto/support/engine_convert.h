@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/quant/tensor_type.h"
 #include "engine/sampling/dry.h"
 #include "engine/sampling/sampler.h"
 #include "engine/stage.h"
@@ -26,15 +27,20 @@ absl::StatusOr<engine::DryParams> DryFromProto(const v1::Dry& dry);
 absl::StatusOr<engine::KvType> KvTypeFromProto(v1::KvType type);
 v1::KvType KvTypeToProto(engine::KvType type);
 
+// One of engine::ActivationTypes. Errors: kInvalidArgument (ACTIVATION_TYPE_UNSPECIFIED or unknown).
+absl::StatusOr<engine::TensorType> ActivationTypeFromProto(v1::ActivationType type);
+v1::ActivationType ActivationTypeToProto(engine::TensorType type);
+
 // A frame as the engine sees it. Spans point into `frame` and into `storage`, which must outlive the step.
 struct StepStorage {
   std::vector<engine::SamplingParams> sampling;
   std::vector<std::vector<std::pair<int32_t, float>>> dry;
   std::vector<std::vector<uint64_t>> allowed;
   std::vector<engine::AdapterUse> adapters;  // of all slices
+  std::vector<float> hidden;                 // activations that did not come as F32
 };
-// Checks counts and sizes (activations must be tokens * hidden floats, or empty on the first stage); Stage::Run checks
-// the rest. Errors: kInvalidArgument naming slice, field, value and limit.
+// Checks counts and sizes (activations must be tokens * hidden values of their type, or empty on the first stage);
+// Stage::Run checks the rest. Errors: kInvalidArgument naming slice, field, value and limit.
 absl::StatusOr<engine::Step> StepFromFrame(const v1::StepFrame& frame, const engine::ModelSpec& spec, bool first_stage,
                                            StepStorage* storage);
 

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <future>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/cluster_manager.h"
@@ -75,8 +76,9 @@ class ClusterTest : public ::testing::Test {
     model_ = nullptr;
   }
 
-  void Start(int32_t min_workers) {
+  void Start(int32_t min_workers, ActivationChoice activations = engine::TensorType::kF32) {
     ClusterOptions options;
+    options.plan.activations = activations;
     options.min_workers = min_workers;
     options.first_epoch = 100;
     cluster_ = std::make_unique<Cluster>(*model_, options, ends_);
@@ -111,13 +113,15 @@ class ClusterTest : public ::testing::Test {
     for (uint64_t id : ids_) cluster_->OnMessage(id, heartbeat, now_, now_);
     cluster_->Tick(now_);
   }
-  void Loaded(uint64_t id, uint64_t epoch, int code = 0) {
+  void Loaded(uint64_t id, uint64_t epoch, int code = 0, LinkCost link = {.latency_s = 0, .bytes_per_s = 0}) {
     v1::WorkerMessage message;
     message.mutable_done()->set_epoch(epoch);
     message.mutable_done()->set_code(code);
     message.mutable_done()->set_message(code == 0 ? "" : "disk full");
     message.mutable_done()->set_weight_bytes(12345);
     message.mutable_done()->set_from_local_file(true);
+    message.mutable_done()->set_link_round_trip_s(2 * link.latency_s);
+    message.mutable_done()->set_link_bytes_per_s(link.bytes_per_s);
     cluster_->OnMessage(id, message, now_, now_);
   }
   v1::Phase phase() const { return cluster_->State().phase(); }
@@ -194,6 +198,37 @@ TEST_F(ClusterTest, WaitsPlacesLoadsAndServes) {
   EXPECT_EQ(state.placement().stages(0).weight_bytes(), 12345u) << "what is held, not what was planned";
   EXPECT_TRUE(state.workers(0).from_local_file());
   EXPECT_GT(state.placement().predicted_decode_tokens_per_s(), 0);
+}
+
+TEST_F(ClusterTest, SlowLinkNarrowsTheHopOnceItIsMeasured) {
+  Start(2, ActivationChoice());
+  left_ = Join(1, "left");
+  right_ = Join(2, "right");
+  Pass(milliseconds(300));
+  EXPECT_EQ(left_->place().activation_type(), v1::ACTIVATION_TYPE_F32);
+  EXPECT_EQ(right_->place().activation_type(), v1::ACTIVATION_TYPE_UNSPECIFIED);
+  Loaded(1, 100, 0, {.latency_s = 0.5, .bytes_per_s = 10});
+  Loaded(2, 100, 0, {.latency_s = 0.5, .bytes_per_s = 10});
+  ASSERT_EQ(phase(), v1::PHASE_SERVING);
+  ASSERT_TRUE(left_->messages.back().has_send_as());
+  EXPECT_EQ(left_->messages.back().send_as().epoch(), 100u);
+  EXPECT_EQ(left_->messages.back().send_as().activation_type(), v1::ACTIVATION_TYPE_Q8_0);
+  EXPECT_TRUE(right_->messages.back().has_place()) << "the last stage sends no activations";
+  const v1::Placement placement = cluster_->State().placement();
+  EXPECT_EQ(placement.stages(0).activation_type(), v1::ACTIVATION_TYPE_Q8_0);
+  EXPECT_GT(placement.stages(0).predicted_hop_s(), 0.5);
+  EXPECT_EQ(placement.stages(1).predicted_hop_s(), 0);
+}
+
+TEST_F(ClusterTest, ImpossibleMeasureIsPassedOver) {
+  Start(2, ActivationChoice());
+  left_ = Join(1, "left");
+  right_ = Join(2, "right");
+  Pass(milliseconds(300));
+  Loaded(1, 100, 0, {.latency_s = std::numeric_limits<double>::quiet_NaN(), .bytes_per_s = 10});
+  Loaded(2, 100);
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
+  EXPECT_TRUE(left_->messages.back().has_place());
 }
 
 TEST_F(ClusterTest, RefusedWorkerIsToldWhy) {

@@ -49,8 +49,9 @@ TEST(CoordinatorMetricsTest, TextHasEveryFamily) {
   metrics.OnFinished(absl::StatusCode::kCancelled, 1, 2);
   metrics.OnFirstToken(0.02);
   StepReport report;
-  report.stages = {{0.001, 0.010}, {0.002, 0.020}};
-  report.round_trip_s = 0.036;
+  report.stages = {{0.001, 0.010, 0.004}, {0.002, 0.020, 0.005}};
+  report.first_wire_s = 0.003;
+  report.round_trip_s = 0.045;
   metrics.OnStep(report);
 
   const std::string text = Scrape(metrics.port());
@@ -61,9 +62,10 @@ TEST(CoordinatorMetricsTest, TextHasEveryFamily) {
   EXPECT_THAT(text, HasSubstr("coordinator_time_to_first_token_seconds_sum 0.02"));
   EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"compute\",stage=\"1\"} 0.02"));
   EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"queue\",stage=\"0\"} 0.001"));
-  // 36 ms without the 33 of the stages, over three hops.
-  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",stage=\"0\"} 0.00"));
-  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_count{part=\"wire\",stage=\"return\"} 1"));
+  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",stage=\"0\"} 0.003"));
+  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",stage=\"1\"} 0.004"));
+  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",stage=\"return\"} 0.005"));
+  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"round_trip\",stage=\"all\"} 0.045"));
   EXPECT_THAT(text, HasSubstr("coordinator_kv_pages{state=\"used\"} 10"));
   EXPECT_THAT(text, HasSubstr("coordinator_kv_pages{state=\"idle\"} 7"));
   EXPECT_THAT(text, HasSubstr("coordinator_kv_pages{state=\"total\"} 128"));

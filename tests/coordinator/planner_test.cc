@@ -298,6 +298,59 @@ TEST(PlannerTest, TableShowsLayersMemoryAndPrediction) {
   EXPECT_THAT(text, HasSubstr("without layers (faster so): old"));
 }
 
+// Two equal workers whose slowest stage takes about 3 s a chunk of 512 tokens; its activations as F32 are 8 MiB.
+TEST(PlannerTest, HopsAreNarrowedOnlyWhereTheLinkIsTheBottleneck) {
+  PlanInput input = Input(12, {Device("a", 1, 100000), Device("b", 1, 100000)});
+  input.activations = std::nullopt;
+  input.min_stages = 2;
+  const struct {
+    double bytes_per_s;
+    engine::TensorType expected;
+  } cases[] = {{117e6, engine::TensorType::kF32},
+               {3e6, engine::TensorType::kF32},
+               {2e6, engine::TensorType::kF16},
+               {1e6, engine::TensorType::kQ8_0},
+               {1e3, engine::TensorType::kQ8_0}};
+  for (const auto& c : cases) {
+    input.link.bytes_per_s = c.bytes_per_s;
+    const auto plan = PlanPlacement(input);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    ASSERT_EQ(plan->stages.size(), 2u);
+    const StagePlan& first = plan->stages[0];
+    EXPECT_EQ(first.sends, c.expected) << c.bytes_per_s;
+    EXPECT_NEAR(first.chunk_hop_s, HopSeconds(input, input.link, c.expected, 512), 1e-9);
+    EXPECT_EQ(plan->stages[1].hop_s, 0);
+  }
+  input.hidden = 4080;  // no whole blocks
+  EXPECT_EQ(PlanPlacement(input)->stages[0].sends, engine::TensorType::kF16);
+  input.activations = engine::TensorType::kBF16;
+  EXPECT_EQ(PlanPlacement(input)->stages[0].sends, engine::TensorType::kBF16) << "as told";
+}
+
+TEST(PlannerTest, MeasuredLinkCountsForItsHopAlone) {
+  PlanInput input = Input(12, {Device("a", 1, 100000), Device("b", 1, 100000), Device("c", 1, 100000)});
+  input.min_stages = 3;
+  input.activations = std::nullopt;
+  auto plan = PlanPlacement(input);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->stages.size(), 3u);
+  const double before = plan->decode_tokens_per_s;
+  input.links[{plan->stages[1].name, plan->stages[2].name}] = {.latency_s = 0.01, .bytes_per_s = 2e6};
+  PlanHops(input, &*plan);
+  EXPECT_EQ(plan->stages[0].sends, engine::TensorType::kF32);
+  EXPECT_EQ(plan->stages[1].sends, engine::TensorType::kQ8_0);
+  EXPECT_NEAR(1 / plan->decode_tokens_per_s - 1 / before,
+              0.01 + 4352 / 2e6 - HopSeconds(input, input.link, engine::TensorType::kF32, 1), 1e-9);
+  EXPECT_THAT(FormatPlan(*plan), HasSubstr("q8_0      12.176"));
+}
+
+TEST(PlannerTest, ActivationChoicesByName) {
+  EXPECT_THAT(ActivationChoiceNames(), ElementsAre("f32", "f16", "bf16", "q8_0", "auto"));
+  EXPECT_EQ(*ParseActivationChoice("auto"), std::nullopt);
+  EXPECT_EQ(*ParseActivationChoice("q8_0"), engine::TensorType::kQ8_0);
+  EXPECT_EQ(ParseActivationChoice("int4").status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(PlannerTest, InputFromAModelFile) {
   tandem::testing::TinyModelShape shape;
   shape.layers = 3;

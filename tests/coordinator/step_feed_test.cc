@@ -73,7 +73,8 @@ TEST(StepFeedTest, AReportBecomesATraceInMicroseconds) {
   report.planned = Time() + std::chrono::microseconds(123456789);
   report.prefill_tokens = 64;
   report.decode_tokens = 3;
-  report.stages = {{0.001, 0.010}, {0.0000015, 0.020}};
+  report.stages = {{0.001, 0.010, 0.004}, {0.0000015, 0.020, 0.005}};
+  report.first_wire_s = 0.003;
   report.round_trip_s = 0.0365;
   feed.OnStep(report);
   feed.Remove(watcher.get());
@@ -91,6 +92,9 @@ TEST(StepFeedTest, AReportBecomesATraceInMicroseconds) {
   EXPECT_EQ(trace.stages(0).compute_us(), 10000u);
   EXPECT_EQ(trace.stages(1).stage(), 1u);
   EXPECT_EQ(trace.stages(1).queue_us(), 2u);
+  EXPECT_EQ(trace.first_wire_us(), 3000u);
+  EXPECT_EQ(trace.stages(0).wire_us(), 4000u) << "the hop behind it";
+  EXPECT_EQ(trace.stages(1).wire_us(), 5000u);
 }
 
 TEST(StepFeedTest, OnlySoManyMayWatchAndNobodyAfterTheEnd) {

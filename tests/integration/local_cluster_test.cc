@@ -11,6 +11,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/quant/activation_format.h"
 #include "tests/integration/answers.h"
 
 namespace tandem::testing {
@@ -32,6 +33,27 @@ TEST(LocalClusterTest, AnswersAreTheSameOnAnyNumberOfWorkers) {
       EXPECT_EQ(answer.ids.size(), request.max_tokens());
       EXPECT_EQ(answer.last.finish_reason(), v1::FINISH_REASON_LENGTH);
     }
+  }
+}
+
+TEST(LocalClusterTest, NarrowActivationsAnswerTheSameEachTime) {
+  const v1::GenerateRequest request = IdsRequest({5, 6, 7, 8, 9}, 20);
+  for (const engine::TensorType type : engine::ActivationTypes()) {
+    Answer answers[2];
+    for (Answer& answer : answers) {
+      cli::LocalClusterOptions options;
+      options.model_path = WriteTinyModel();
+      options.workers = 3;
+      options.threads = 1;
+      options.isa = engine::DetectIsa();
+      options.activations = type;
+      auto cluster = cli::LocalCluster::Create(options);
+      ASSERT_TRUE(cluster.ok()) << cluster.status();
+      answer = Ask(**cluster, request);
+      ASSERT_TRUE(answer.status.ok()) << answer.status;
+      EXPECT_EQ(answer.ids.size(), 20u);
+    }
+    EXPECT_EQ(answers[0].ids, answers[1].ids) << engine::ActivationTypeName(type);
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/strings/ascii.h"
 #include "engine/cache/kv_format.h"
+#include "engine/quant/activation_format.h"
 
 namespace tandem::proto_support {
 namespace {
@@ -228,6 +229,27 @@ TEST(StepFromFrameTest, LaterStageGetsActivations) {
   for (size_t i = 0; i < 16; ++i) EXPECT_EQ(step->hidden[i], static_cast<float>(i));
 }
 
+TEST(StepFromFrameTest, NarrowActivationsAreConverted) {
+  engine::ModelSpec spec = Spec();
+  spec.hidden = 32;
+  std::vector<float> hidden(4 * 32);
+  for (size_t i = 0; i < hidden.size(); ++i) hidden[i] = static_cast<float>(i % 32) * 127 / 31;
+  StepStorage storage;
+  for (const engine::TensorType type : engine::ActivationTypes()) {
+    v1::StepFrame frame = GoodFrame(false);
+    std::string bytes(engine::ActivationBytes(type, hidden.size()), '\0');
+    engine::PackActivations(type, hidden, reinterpret_cast<std::byte*>(bytes.data()));
+    frame.set_activations(bytes);
+    frame.set_activation_type(ActivationTypeToProto(type));
+    const auto step = StepFromFrame(frame, spec, false, &storage);
+    ASSERT_TRUE(step.ok()) << step.status();
+    ASSERT_EQ(step->hidden.size(), hidden.size());
+    for (size_t i = 0; i < hidden.size(); ++i) ASSERT_NEAR(step->hidden[i], hidden[i], 0.51f) << i;
+    frame.mutable_activations()->pop_back();
+    EXPECT_FALSE(StepFromFrame(frame, spec, false, &storage).ok());
+  }
+}
+
 TEST(StepFromFrameTest, DrawStateArrivesInEachFormOfTheSet) {
   v1::StepFrame frame = GoodFrame(true);
   v1::Slice& slice = *frame.mutable_slices(1);
@@ -297,6 +319,11 @@ TEST(StepFromFrameTest, BadFrameReturnsInvalidArgumentNamingTheField) {
        [](auto& f) { f.mutable_slices(1)->mutable_allowed()->set_bits(std::string(13, 'x')); }},
       {"activations has 1 bytes, the first stage takes none", true, [](auto& f) { f.set_activations("x"); }},
       {"activation_type is 0", false, [](auto& f) { f.clear_activation_type(); }},
+      {"activation_type is 9", false, [](auto& f) { f.set_activation_type(static_cast<v1::ActivationType>(9)); }},
+      {"activations has 64 bytes, expected 32 for 4 tokens of 4 as f16", false,
+       [](auto& f) { f.set_activation_type(v1::ACTIVATION_TYPE_F16); }},
+      {"activations of 4 values a token cannot travel as q8_0", false,
+       [](auto& f) { f.set_activation_type(v1::ACTIVATION_TYPE_Q8_0); }},
       {"activations has 0 bytes, expected 64", false, [](auto& f) { f.clear_activations(); }},
       {"activations has 65 bytes, expected 64", false, [](auto& f) { f.mutable_activations()->push_back('x'); }},
       {"activations has 64 bytes, expected 80", false, [](auto& f) { f.mutable_slices(0)->add_tokens(1); }},

@@ -28,6 +28,7 @@ class Log {
     handlers.on_welcome = [this](const v1::Welcome& welcome) { Add("welcome " + welcome.name()); };
     handlers.on_place = [this](const v1::Place& place) { Add(absl::StrCat("place ", place.epoch())); };
     handlers.on_unload = [this](const v1::Unload& unload) { Add(absl::StrCat("unload ", unload.epoch())); };
+    handlers.on_send_as = [this](const v1::SendAs& send_as) { Add(absl::StrCat("send as ", send_as.epoch())); };
     handlers.on_lost = [this](const absl::Status&) { Add("lost"); };
     handlers.on_refused = [this](const absl::Status& why) { Add("refused: " + why.ToString()); };
     return handlers;

@@ -160,6 +160,41 @@ TEST(StepLoopTest, MiddleStagePassesActivationsOn) {
   EXPECT_EQ(out.frame(0).slices(0).sequence(), 41u);
 }
 
+TEST(StepLoopTest, ActivationsLeaveAsTheTypeThatWasAskedFor) {
+  Outbox out;
+  StepLoopOptions options;
+  options.activations = engine::TensorType::kF16;
+  StepLoop loop(std::make_unique<FakeStage>(true, false), SmallSpec(), 0, std::move(options));
+  loop.Start(out.Link());
+  loop.Post(MakeFrame(1, v1::SLICE_OUTPUT_NONE));
+  out.Wait(1);
+  EXPECT_EQ(out.frame(0).activation_type(), v1::ACTIVATION_TYPE_F16);
+  EXPECT_EQ(out.frame(0).activations(), std::string("\0\x3c\0\x3c\0\x3c\0\x3c", 8)) << "four ones";
+  EXPECT_EQ(loop.SendAs(engine::TensorType::kQ8_0).code(), absl::StatusCode::kInvalidArgument) << "rows of 4";
+  ASSERT_TRUE(loop.SendAs(engine::TensorType::kBF16).ok());
+  loop.Post(MakeFrame(2, v1::SLICE_OUTPUT_NONE));
+  out.Wait(2);
+  EXPECT_EQ(out.frame(1).activation_type(), v1::ACTIVATION_TYPE_BF16);
+  EXPECT_EQ(out.frame(1).activations(), std::string("\x80\x3f\x80\x3f\x80\x3f\x80\x3f", 8));
+}
+
+TEST(StepLoopTest, NarrowActivationsArriveAsFloats) {
+  Outbox out;
+  StepLoop loop(std::make_unique<FakeStage>(false, false), SmallSpec(), 1, {});
+  loop.Start(out.Link());
+  auto frame = MakeFrame(1, v1::SLICE_OUTPUT_NONE);
+  frame->set_activations(std::string("\0\x3c\0\x3c\0\x3c\0\x3c", 8));
+  frame->set_activation_type(v1::ACTIVATION_TYPE_F16);
+  loop.Post(std::move(frame));
+  auto wrong = MakeFrame(2, v1::SLICE_OUTPUT_NONE);
+  wrong->set_activations(std::string(8, '\0'));
+  wrong->set_activation_type(v1::ACTIVATION_TYPE_F32);
+  loop.Post(std::move(wrong));
+  out.Wait(2);
+  EXPECT_THAT(Floats(out.frame(0).activations()), ElementsAre(2, 2, 2, 2));
+  EXPECT_THAT(out.frame(1).failure().message(), HasSubstr("activations has 8 bytes, expected 16"));
+}
+
 TEST(StepLoopTest, LastStageReturnsWhatEachSliceAskedFor) {
   Outbox out;
   StepLoop loop(std::make_unique<FakeStage>(true, true), SmallSpec(), 0, {});
@@ -243,6 +278,22 @@ TEST(StepLoopTest, FrameBeyondCapacityIsDroppedAndReportedOnce) {
   out.Wait(3);
   loop.Stop();
   EXPECT_EQ(out.size(), 3u);
+}
+
+TEST(StepLoopTest, FramesBeyondTheBytesThatMayWaitAreDropped) {
+  std::vector<absl::Status> failures;
+  StepLoopOptions options;
+  options.capacity_bytes = MakeFrame(1, v1::SLICE_OUTPUT_SAMPLE)->ByteSizeLong() * 2;
+  options.on_failure = [&](absl::Status status) { failures.push_back(std::move(status)); };
+  StepLoop loop(std::make_unique<FakeStage>(true, true), SmallSpec(), 0, std::move(options));
+  auto large = MakeFrame(1, v1::SLICE_OUTPUT_SAMPLE);
+  large->set_activations(std::string(1000, 'x'));
+  loop.Post(std::move(large));
+  EXPECT_TRUE(failures.empty()) << "the first one may be as large as it likes";
+  loop.Post(MakeFrame(2, v1::SLICE_OUTPUT_SAMPLE));
+  ASSERT_EQ(failures.size(), 1u);
+  EXPECT_EQ(failures[0].code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(failures[0].message()), HasSubstr("dropped step 2"));
 }
 
 TEST(StepLoopTest, LinkThatRefusesIsReportedOnce) {

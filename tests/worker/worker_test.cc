@@ -55,6 +55,7 @@ class WorkerTest : public ::testing::Test {
     place->mutable_kv()->set_page_tokens(16);
     place->mutable_kv()->set_num_pages(4);
     place->set_max_step_tokens(32);
+    if (stage + 1 < num_stages) place->set_activation_type(v1::ACTIVATION_TYPE_F32);
     return message;
   }
   // What the coordinator does once all stages are loaded: takes results, and dials the first one.
@@ -152,12 +153,25 @@ TEST_F(WorkerTest, TwoWorkersGiveTheBitsOfOne) {
     EXPECT_GT(done.kv_bytes(), 0u);
     EXPECT_GT(done.scratch_bytes(), 0u);
     EXPECT_FALSE(done.from_local_file());
+    EXPECT_GT(done.link_round_trip_s(), 0);
+    EXPECT_GT(done.link_bytes_per_s(), 0);
   }
   DialFirst(8, first_address);
   const auto result = RunStep(8, 1, kTokens);
   ASSERT_NE(result, nullptr);
   EXPECT_EQ(result->timings_size(), 2);
   EXPECT_EQ(Logits(*result), Expected());
+}
+
+TEST_F(WorkerTest, PlaceWithoutAnActivationTypeFails) {
+  std::string address;
+  const auto worker = Join(&address);
+  v1::CoordinatorMessage place = Place(8, 0, 2, coordinator_.address());
+  place.mutable_place()->clear_activation_type();
+  ASSERT_TRUE(coordinator_.Tell(place));
+  const v1::LoadDone done = coordinator_.ExpectDone(8);
+  EXPECT_EQ(done.code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(done.message(), HasSubstr("activation_type is 0"));
 }
 
 TEST_F(WorkerTest, EachEpochBeginsAnew) {

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/quant/activation_format.h"
+#include "proto/support/engine_convert.h"
 #include "tandem/v1/pipeline.pb.h"
 
 namespace tandem {
@@ -73,12 +75,14 @@ v1::StepFrame Greedy() {
   return frame;
 }
 
-v1::StepFrame WithActivations(v1::StepFrame frame) {
+v1::StepFrame WithActivations(v1::StepFrame frame, engine::TensorType type = engine::TensorType::kF32) {
   int tokens = 0;
   for (const v1::Slice& slice : frame.slices()) tokens += slice.tokens_size();
   const std::vector<float> hidden(tokens * kHidden, 0.5f);
-  frame.set_activations(hidden.data(), hidden.size() * sizeof(float));
-  frame.set_activation_type(v1::ACTIVATION_TYPE_F32);
+  std::string bytes(engine::ActivationBytes(type, hidden.size()), '\0');
+  engine::PackActivations(type, hidden, reinterpret_cast<std::byte*>(bytes.data()));
+  frame.set_activations(bytes);
+  frame.set_activation_type(proto_support::ActivationTypeToProto(type));
   return frame;
 }
 
@@ -96,6 +100,9 @@ int main(int argc, char** argv) {
   write("first_stage.bin", tandem::EverySlice());
   write("last_stage.bin", tandem::WithActivations(tandem::EverySlice()));
   write("greedy_first.bin", tandem::Greedy());
-  write("greedy_last.bin", tandem::WithActivations(tandem::Greedy()));
+  for (const auto type : tandem::engine::ActivationTypes()) {
+    const std::string name = "greedy_" + tandem::engine::ActivationTypeName(type) + ".bin";
+    write(name.c_str(), tandem::WithActivations(tandem::Greedy(), type));
+  }
   return 0;
 }
