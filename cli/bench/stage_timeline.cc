@@ -1,8 +1,28 @@
 #include "cli/bench/stage_timeline.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace tandem::cli {
+namespace {
+
+// Seconds of the hop to each stage, and of the one back.
+std::vector<double> HopTimes(const v1::StepTrace& trace) {
+  double wire_s = static_cast<double>(trace.round_trip_us()) * 1e-6;
+  std::vector<double> hops = {
+      static_cast<double>(trace.first_wire_us())};  // first as measured, then as parts of wire_s
+  for (const v1::StageTiming& timing : trace.stages()) {
+    wire_s -= (static_cast<double>(timing.queue_us()) + timing.compute_us()) * 1e-6;
+    hops.push_back(timing.wire_us());
+  }
+  if (std::find(hops.begin(), hops.end(), 0.0) != hops.end()) std::fill(hops.begin(), hops.end(), 1.0);
+  const double sum = std::accumulate(hops.begin(), hops.end(), 0.0);
+  // Clocks of different machines round differently; a little below zero is zero.
+  for (double& hop : hops) hop *= std::max(0.0, wire_s) / sum;
+  return hops;
+}
+
+}  // namespace
 
 bool StageTimeline::Add(const v1::StepTrace& trace) {
   const int num_stages = trace.stages_size();
@@ -20,12 +40,7 @@ bool StageTimeline::Add(const v1::StepTrace& trace) {
   if (keep) kept_.push_back({planned_s, planned_s + round_trip_s});
   if (stages_.size() < static_cast<size_t>(num_stages)) stages_.resize(num_stages);
 
-  double wire_s = round_trip_s;
-  for (const v1::StageTiming& timing : trace.stages()) {
-    wire_s -= (static_cast<double>(timing.queue_us()) + timing.compute_us()) * 1e-6;
-  }
-  // Clocks of different machines round differently; a little below zero is zero.
-  const double hop_s = std::max(0.0, wire_s) / (num_stages + 1);
+  const std::vector<double> hops_s = HopTimes(trace);
   const double tokens = static_cast<double>(trace.prefill_tokens()) + trace.decode_tokens();
   double at_s = planned_s;
   for (int i = 0; i < num_stages; ++i) {
@@ -33,7 +48,7 @@ bool StageTimeline::Add(const v1::StepTrace& trace) {
     const double queue_s = trace.stages(i).queue_us() * 1e-6, compute_s = trace.stages(i).compute_us() * 1e-6;
     stage.queue_s += queue_s;
     stage.compute_s += compute_s;
-    at_s += hop_s + queue_s;
+    at_s += hops_s[i] + queue_s;
     if (keep) {
       const double start_s = stage.intervals.empty() ? at_s : std::max(at_s, stage.intervals.back().end_s);
       stage.intervals.push_back({start_s, start_s + compute_s, tokens > 0 ? trace.prefill_tokens() / tokens : 0.0});

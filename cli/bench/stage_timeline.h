@@ -26,9 +26,9 @@ struct StageUse {
 };
 
 // A trace has durations only, since machines have clocks of their own. So a step is laid out from its planning on: what
-// the stages do not account for, the wire, is shared out evenly over the hops to each stage and back. A stage computes
-// one step at a time, in order: an interval that would begin inside the one before begins at its end.
-// Thread-compatible.
+// the stages do not account for, the wire, is shared out over the hops to each stage and back, in the proportion of
+// their last measures, or evenly while one has not been measured. A stage computes one step at a time, in order: an
+// interval that would begin inside the one before begins at its end. Thread-compatible.
 class StageTimeline {
  public:
   // Intervals that are kept, of all stages; of later steps only the sums.

@@ -62,6 +62,21 @@ TEST(StageTimelineTest, LaysStepsOutFromTheirPlanning) {
   EXPECT_NEAR(second.queue_s, 100e-6, 1e-12);
 }
 
+TEST(StageTimelineTest, TheWireIsSharedOutAsTheHopsWereMeasured) {
+  v1::StepTrace trace = Trace(1, 0, 1000, {{0, 300}, {100, 400}});  // 200 us on the wire
+  trace.set_first_wire_us(10);
+  trace.mutable_stages(0)->set_wire_us(70);
+  trace.mutable_stages(1)->set_wire_us(20);
+  StageTimeline timeline;
+  ASSERT_TRUE(timeline.Add(trace));
+  EXPECT_NEAR(timeline.stages()[0].intervals[0].start_s, 20e-6, 1e-12);
+  EXPECT_NEAR(timeline.stages()[1].intervals[0].start_s, 20e-6 + 300e-6 + 140e-6 + 100e-6, 1e-12);
+  trace.mutable_stages(1)->set_wire_us(0);  // not measured yet
+  StageTimeline evenly;
+  ASSERT_TRUE(evenly.Add(trace));
+  EXPECT_NEAR(evenly.stages()[0].intervals[0].start_s, 200e-6 / 3, 1e-12);
+}
+
 TEST(StageTimelineTest, AStageComputesOneStepAtATime) {
   StageTimeline timeline;
   ASSERT_TRUE(timeline.Add(Trace(1, 100, 100, {{0, 100}})));
