@@ -423,6 +423,7 @@ void Scheduler::PlanPrefills(StepPlan* plan, int32_t budget, Time now) {
   int32_t logit_rows = config_.max_logit_rows;
   int32_t left = static_cast<int32_t>(ready.size());
   for (Sequence* sequence : ready) {
+    if (budget <= 0) break;
     const int32_t share = std::max(kMinChunkTokens, DivideUp(budget, left--));
     pages_.CatchUp(sequence);
     if (!sequence->started) sequence->cached_tokens = sequence->scheduled;
