@@ -104,7 +104,7 @@ struct Step {
 };
 
 struct SliceResult {
-  int32_t slice = 0;               // index into Step::slices
+  int32_t slice = 0;  // index into Step::slices
   // kSample: the token behind the last one that is known, and behind each guess that equals the draw before it.
   std::vector<SampledToken> sampled;
   std::vector<float> logits;       // kLogits: [tokens of the slice, vocab]
