@@ -427,8 +427,8 @@ void Dispatcher::End(uint64_t id, const absl::Status& status) {
     result.reason = sequence->finish;
     result.generated_tokens = sequence->generated_tokens();
     result.cached_tokens = sequence->cached_tokens;
-    result.guessed_tokens = sequence->guessed_tokens;
-    result.right_guesses = sequence->right_guesses;
+    result.guessed_tokens = sequence->guess_pace.guessed();
+    result.right_guesses = sequence->guess_pace.right();
     if (sequence->started) result.queue_s = SecondsBetween(sequence->arrival, sequence->first_step);
     if (result.generated_tokens > 0) {
       result.prefill_s = SecondsBetween(sequence->first_step, sequence->first_token);

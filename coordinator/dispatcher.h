@@ -95,7 +95,7 @@ class GenerationListener {
 struct StepReport {
   uint64_t epoch = 0, step = 0;
   Time planned;
-  // Tokens of prompts, and tokens behind the prompt of their sequence.
+  // Tokens of prompts, and tokens behind the prompt of their sequence, guessed ones among them.
   int32_t prefill_tokens = 0, decode_tokens = 0;
   std::vector<StageTime> stages;
   double first_wire_s = 0;  // of the hop to the first stage, as StageTime::wire_s

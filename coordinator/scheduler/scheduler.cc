@@ -17,12 +17,8 @@ constexpr int32_t kMinChunkTokens = 64;
 constexpr int32_t kFillShare = 16;
 // Stages may wait this part of their time for steps that are between stages before decodes are dealt out to one more.
 constexpr double kMaxWireShare = 0.1;
-// Guesses of a sequence in a step; so many steps in a row whose guesses were all wrong lead to steps without one.
-constexpr int32_t kMaxGuess = 16;
 // With less room than for so many guesses of each, a step is full enough to be slowed by them.
 constexpr int32_t kMinGuesses = 3;
-constexpr int32_t kPatientMisses = 3;
-constexpr int32_t kMaxGuessPause = 32;
 // A token that is drawn costs a client this many of its prompt: decodes hold a place in every round.
 constexpr int64_t kDecodeWork = 2;
 
@@ -88,11 +84,10 @@ absl::StatusOr<std::optional<uint64_t>> Scheduler::Add(SequenceSpec spec, Time n
   sequence.tokens = spec.prompt;
   sequence.arrival = sequence.waiting_since = now;
   const uint64_t id = spec.id;
-  shares_.Join(spec.client);
   sequence.spec = std::move(spec);
-  if (!sequences_.emplace(id, std::move(sequence)).second) {
-    return absl::InternalError(absl::StrCat("sequence ", id, " exists already"));
-  }
+  const auto [added, is_new] = sequences_.emplace(id, std::move(sequence));
+  if (!is_new) return absl::InternalError(absl::StrCat("sequence ", id, " exists already"));
+  shares_.Join(added->second.spec.client);
   return gives_way;
 }
 
@@ -188,7 +183,7 @@ SliceEvent Scheduler::Complete(const PlannedSlice& slice, Sequence* sequence, st
   } else {
     const int32_t guesses = static_cast<int32_t>(slice.guesses.size());
     const int32_t right = static_cast<int32_t>(drawn.size()) - 1;
-    if (guesses > 0) LearnFromGuesses(guesses, right, sequence);
+    if (guesses > 0) sequence->guess_pace.Learn(guesses, right);
     sequence->scheduled -= guesses - right;  // what was computed of wrong ones is overwritten
     const std::vector<int32_t>& stops = sequence->spec.stop_ids;
     for (const int32_t token : drawn) {
@@ -319,14 +314,10 @@ int32_t Scheduler::GuessesEach(int32_t decodes) const {
 
 std::vector<int32_t> Scheduler::Guess(int32_t most, Sequence* sequence) {
   if (!sequence->spec.may_guess || most <= 0) return {};
-  if (sequence->guess_pause > 0) {
-    --sequence->guess_pause;
-    return {};
-  }
   // The token that is drawn behind the last right guess counts too.
   const int32_t left =
       std::min(sequence->spec.max_tokens - sequence->generated_tokens(), config_.context - sequence->length());
-  most = std::min({most, sequence->guess_length, left - 1});
+  most = std::min({most, sequence->guess_pace.Next(), left - 1});
   std::vector<int32_t> guesses = sequence->guesser.Guess(sequence->tokens, most);
   while (!guesses.empty()) {
     const int32_t tokens = sequence->length() + static_cast<int32_t>(guesses.size());
@@ -336,15 +327,6 @@ std::vector<int32_t> Scheduler::Guess(int32_t most, Sequence* sequence) {
     if (!spare || !pages_.AddPage(sequence)) guesses.pop_back();
   }
   return guesses;
-}
-
-void Scheduler::LearnFromGuesses(int32_t guesses, int32_t right, Sequence* sequence) {
-  sequence->guessed_tokens += guesses;
-  sequence->right_guesses += right;
-  sequence->guess_length = right == guesses ? std::min(2 * guesses, kMaxGuess) : right + 1;
-  sequence->guess_misses = right > 0 ? 0 : sequence->guess_misses + 1;
-  const int32_t beyond = sequence->guess_misses - kPatientMisses;
-  if (beyond >= 0) sequence->guess_pause = std::min(2 << std::min(beyond, 10), kMaxGuessPause);
 }
 
 void Scheduler::SortByTurn(std::vector<Sequence*>* sequences, Time now) const {
@@ -403,7 +385,8 @@ bool Scheduler::ComputedInStep(const StepPlan& plan, const Sequence& sequence) c
   const int32_t end = sequence.scheduled + config_.page_tokens;
   if (!sequence.spec.may_reuse() || sequence.length() <= end) return false;
   return std::any_of(plan.slices.begin(), plan.slices.end(), [&](const PlannedSlice& slice) {
-    if (slice.position > sequence.scheduled || slice.position + slice.count < end) return false;
+    // A decode fills no page, and what it guesses is not known to be the sequence's.
+    if (slice.decode || slice.position > sequence.scheduled || slice.position + slice.count < end) return false;
     const Sequence& other = sequences_.at(slice.sequence);
     return other.spec.domain == sequence.spec.domain &&
            std::equal(sequence.tokens.begin(), sequence.tokens.begin() + end, other.tokens.begin());

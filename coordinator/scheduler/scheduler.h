@@ -44,8 +44,7 @@ inline constexpr int32_t kMaxGuessedTokens = 256;
 inline constexpr double kMinRetrySeconds = 1, kMaxRetrySeconds = 60;
 inline constexpr char kSpeculateHelp[] =
     "Guess ahead where the text repeats itself, and check the guesses in the same step, if it has at most so many "
-    "tokens "
-    "with them; 0: off";
+    "tokens with them; 0: off";
 
 // Consecutive tokens [position, position + count) of a sequence.
 struct PlannedSlice {
@@ -177,7 +176,6 @@ class Scheduler {
   int32_t GuessesEach(int32_t decodes) const;
   // What `sequence`, which decodes, may go on with: as many guesses as are worth it, `most` or less.
   std::vector<int32_t> Guess(int32_t most, Sequence* sequence);
-  void LearnFromGuesses(int32_t guesses, int32_t right, Sequence* sequence);
   // `count` tokens that are known, and `guesses`.
   void AddSlice(StepPlan* plan, Sequence* sequence, int32_t count, std::vector<int32_t> guesses);
   SliceEvent Complete(const PlannedSlice& slice, Sequence* sequence, std::span<const int32_t> drawn, Time now);

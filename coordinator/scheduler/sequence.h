@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "coordinator/clock.h"
+#include "coordinator/scheduler/guess_pace.h"
 #include "coordinator/scheduler/ngram_guesser.h"
 #include "coordinator/scheduler/prefix_index.h"
 #include "engine/stage.h"
@@ -61,12 +62,8 @@ struct Sequence {
   int32_t in_flight = 0;              // slices of this incarnation in steps in flight
   uint64_t last_step = 0;             // the latest step it was in
   int32_t interruptions = 0;          // how often the pipeline broke while it was in flight
-  // Speculation. How many tokens the next guess has at most; how many steps go without one, and how often in a row no
-  // guess was right; and what came of all guesses.
-  int32_t guess_length = 4;
-  int32_t guess_pause = 0, guess_misses = 0;
-  int32_t guessed_tokens = 0, right_guesses = 0;
-  NgramGuesser guesser;
+  NgramGuesser guesser;               // speculation: what is guessed, and how much of it
+  GuessPace guess_pace;
   Time arrival, first_step, first_token, last_token;
   Time waiting_since;    // its arrival, or when it was preempted last
   bool started = false;  // first_step is set

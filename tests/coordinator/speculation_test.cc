@@ -38,6 +38,34 @@ TEST(NgramGuesserTest, ShortTextsHaveNoEnding) {
   EXPECT_THAT(guesser.Guess(std::vector<int32_t>{1, 1}, 3), IsEmpty());
 }
 
+TEST(GuessPaceTest, FollowsWhatWasRight) {
+  GuessPace pace;
+  EXPECT_EQ(pace.Next(), 4);
+  pace.Learn(4, 4);
+  EXPECT_EQ(pace.Next(), 8);
+  pace.Learn(8, 8);
+  pace.Learn(16, 16);
+  EXPECT_EQ(pace.Next(), 16) << "no longer than that";
+  pace.Learn(16, 5);
+  EXPECT_EQ(pace.Next(), 6);
+  EXPECT_EQ(pace.guessed(), 44);
+  EXPECT_EQ(pace.right(), 33);
+}
+
+TEST(GuessPaceTest, LeavesStepsOutAfterThreeMissesInARow) {
+  GuessPace pace;
+  pace.Learn(4, 0);
+  pace.Learn(1, 0);
+  EXPECT_EQ(pace.Next(), 1);
+  for (const int pause : {2, 4, 8, 16, 32, 32}) {
+    pace.Learn(1, 0);
+    for (int step = 0; step < pause; ++step) EXPECT_EQ(pace.Next(), 0);
+    EXPECT_EQ(pace.Next(), 1);
+  }
+  pace.Learn(1, 1);
+  EXPECT_EQ(pace.Next(), 2);
+}
+
 // A scheduler that may guess, and a model that mostly repeats itself: the token after x is x + 1 within a round of
 // `period`, but for one in `seldom` places.
 class SpeculationTest : public SchedulerTest {

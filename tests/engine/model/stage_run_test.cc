@@ -207,6 +207,8 @@ TEST_F(StageRunTest, CopiesOfPagesThatAreNotThereAreRefused) {
   ExpectRefused(0, step, "copies[1] is from page 8 to page 1, the stage has pages 0 to 7");
   step.copies = {{.from = 0, .to = 4000000000}};
   ExpectRefused(0, step, "copies[0] is from page 0 to page 4000000000");
+  step.copies.assign(9, {.from = 0, .to = 1});
+  ExpectRefused(0, step, "the step copies 9 pages, expected at most the stage's 8");
 }
 
 TEST_F(StageRunTest, StepWithoutSlicesOrWithTooManyIsRefused) {
