@@ -21,8 +21,10 @@ constexpr uint64_t kEpoch = 1;  // an embedded cluster is placed once
 constexpr int32_t kPageTokens = 32;
 
 coordinator::Dispatcher::Options DispatcherOptions(const coordinator::ServedModel& model,
+                                                   std::unique_ptr<coordinator::Drafter> drafter,
                                                    const LocalClusterOptions& options) {
   coordinator::Dispatcher::Options result;
+  result.drafter = std::move(drafter);
   result.vocab = model.spec().vocab;
   result.hidden = model.spec().hidden;
   result.max_guessed_tokens = options.max_guessed_tokens;
@@ -40,6 +42,22 @@ absl::StatusOr<int32_t> ChooseContext(const engine::ModelSpec& spec, int32_t wan
 }
 
 int32_t PagesFor(int32_t context, int32_t sequences) { return (context + kPageTokens - 1) / kPageTokens * sequences; }
+
+// Null if there is to be none.
+absl::StatusOr<std::unique_ptr<coordinator::Drafter>> LoadDrafter(const coordinator::ServedModel& model,
+                                                                  const LocalClusterOptions& options) {
+  if (options.draft_path.empty()) return nullptr;
+  ProgressBar bar("loading the draft model", options.show_progress);
+  coordinator::DraftModelOptions draft;
+  draft.path = options.draft_path;
+  draft.threads = options.draft_threads;
+  draft.isa = options.isa;
+  TANDEM_ASSIGN_OR_RETURN(draft.context, ChooseContext(model.spec(), options.context));
+  draft.progress = [&bar](uint64_t done, uint64_t total) {
+    bar.Update(static_cast<double>(done) / static_cast<double>(std::max<uint64_t>(total, 1)));
+  };
+  return coordinator::DraftModel::Load(model.tokenizer(), draft);
+}
 
 // Returns what the dispatcher reports when a generation has ended.
 class LogitsListener : public coordinator::GenerationListener {
@@ -74,13 +92,16 @@ absl::StatusOr<LocalClusterOptions> LocalOptions(const TextModelFlags& flags) {
   TANDEM_ASSIGN_OR_RETURN(options.activations, engine::ParseActivationType(flags.activations));
   options.context = flags.context;
   options.max_guessed_tokens = flags.speculate;
+  options.draft_path = flags.draft;
+  options.draft_threads = flags.draft_threads;
   options.show_progress = true;
   return options;
 }
 
-LocalCluster::LocalCluster(std::unique_ptr<coordinator::ServedModel> model, const LocalClusterOptions& options)
+LocalCluster::LocalCluster(std::unique_ptr<coordinator::ServedModel> model,
+                           std::unique_ptr<coordinator::Drafter> drafter, const LocalClusterOptions& options)
     : model_(std::move(model)),
-      dispatcher_(std::make_unique<coordinator::Dispatcher>(DispatcherOptions(*model_, options))),
+      dispatcher_(std::make_unique<coordinator::Dispatcher>(DispatcherOptions(*model_, std::move(drafter), options))),
       generator_(*model_, *dispatcher_),
       embedder_(*model_, *dispatcher_) {}
 
@@ -98,7 +119,8 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Create(const LocalCl
     return absl::InvalidArgumentError(absl::StrCat("cannot split over ", options.workers, " workers: ",
                                                    options.model_path, " has ", layers, " layers, so 1 to ", layers));
   }
-  std::unique_ptr<LocalCluster> cluster(new LocalCluster(std::move(model), options));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<coordinator::Drafter> drafter, LoadDrafter(*model, options));
+  std::unique_ptr<LocalCluster> cluster(new LocalCluster(std::move(model), std::move(drafter), options));
   TANDEM_RETURN_IF_ERROR(cluster->Start(options));
   return cluster;
 }

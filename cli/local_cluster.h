@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "cli/text_model.h"
 #include "coordinator/dispatcher.h"
+#include "coordinator/draft/draft_model.h"
 #include "coordinator/gateway/embedding.h"
 #include "coordinator/gateway/generation.h"
 #include "coordinator/served_model.h"
@@ -30,6 +31,8 @@ struct LocalClusterOptions {
   int32_t sequences = 1;                                      // KV pages for this many full contexts
   int32_t max_step_tokens = 512;
   int32_t max_guessed_tokens = coordinator::kDefaultGuessedTokens;  // as in SchedulerConfig
+  std::string draft_path;                                           // a model that guesses; empty: none
+  int draft_threads = 0;
   bool show_progress = false;                           // a bar on standard error while loading, if that takes long
   coordinator::DispatcherObserver* observer = nullptr;  // may be null; outlives the cluster
 };
@@ -57,7 +60,9 @@ class LocalCluster : public TextModel {
   coordinator::Embedder& embedder() { return embedder_; }
 
  private:
-  LocalCluster(std::unique_ptr<coordinator::ServedModel> model, const LocalClusterOptions& options);
+  // `drafter` may be null.
+  LocalCluster(std::unique_ptr<coordinator::ServedModel> model, std::unique_ptr<coordinator::Drafter> drafter,
+               const LocalClusterOptions& options);
   // Loads the stages and connects them.
   absl::Status Start(const LocalClusterOptions& options);
   absl::Status LoadStages(const LocalClusterOptions& options, int32_t context);

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/local_cluster.h"
 #include "cli/remote_model.h"
+#include "coordinator/draft/draft_model.h"
 #include "engine/base/status_macros.h"
 #include "engine/cache/kv_format.h"
 #include "engine/cpu/cpu_features.h"
@@ -23,6 +24,15 @@ void AddTextModelFlags(CLI::App& command, TextModelFlags* flags) {
   command.add_option("--adapter", flags->adapters, "A LoRA adapter of the model (GGUF) for --lora, as NAME=FILE")
       ->allow_extra_args(false)
       ->needs(local)
+      ->group("With --local");
+  command.add_option("--draft", flags->draft, coordinator::kDraftHelp)
+      ->check(CLI::ExistingFile)
+      ->needs(local)
+      ->group("With --local");
+  command.add_option("--draft-threads", flags->draft_threads, coordinator::kDraftThreadsHelp)
+      ->check(CLI::Range(0, 1024))
+      ->needs(local)
+      ->capture_default_str()
       ->group("With --local");
   AddLocalClusterFlags(command, flags, local);
 }

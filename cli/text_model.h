@@ -41,6 +41,8 @@ struct TextModelFlags {
   std::string activations = "f32";
   int context = 0;
   int speculate = coordinator::kDefaultGuessedTokens;
+  std::string draft;  // a file; empty: none
+  int draft_threads = 0;
 };
 void AddTextModelFlags(CLI::App& command, TextModelFlags* flags);
 // The part of them that describes the embedded cluster, for commands that have no other; `local` (may be null) is the

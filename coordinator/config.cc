@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "coordinator/draft/draft_model.h"
 #include "coordinator/placement/cost_model.h"
 #include "engine/cache/kv_format.h"
 
@@ -47,6 +48,10 @@ void AddCoordinatorFlags(CLI::App& app, CoordinatorConfig* config) {
       ->capture_default_str();
   app.add_option("--speculate", config->max_guessed_tokens, kSpeculateHelp)
       ->check(CLI::Range(0, kMaxGuessedTokens))
+      ->capture_default_str();
+  app.add_option("--draft", config->draft_path, kDraftHelp)->check(CLI::ExistingFile);
+  app.add_option("--draft-threads", config->draft_threads, kDraftThreadsHelp)
+      ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--max-waiting", config->max_waiting, "Requests that may wait; more are refused")
       ->check(CLI::Range(1, 1 << 20))

@@ -148,6 +148,7 @@ void Dispatcher::Stop() {
   }
   MutexLock lock(&stop_mu_);
   if (thread_.joinable()) thread_.join();
+  if (options_.drafter != nullptr) options_.drafter->Stop();
 }
 
 void Dispatcher::Run() {
@@ -200,6 +201,7 @@ void Dispatcher::Handle(Attach attach) {
   link_ = std::move(attach.link);
   SchedulerConfig config = SchedulerConfigOf(spec_);
   config.max_guessed_tokens = options_.max_guessed_tokens;
+  config.drafts = options_.drafter != nullptr;
   const int64_t row_bytes = int64_t{std::max(options_.vocab, 1)} * static_cast<int64_t>(sizeof(float));
   config.max_logit_rows = static_cast<int32_t>(std::max<int64_t>(1, kMaxLogitBytes / row_bytes));
   for (uint64_t id : scheduler_.Reset(config)) {
@@ -230,6 +232,14 @@ void Dispatcher::Handle(NewTask task) {
 }
 
 void Dispatcher::Handle(CancelTask cancel) { End(cancel.id, absl::CancelledError("the generation was cancelled")); }
+
+void Dispatcher::Handle(Drafted drafted) {
+  // A draft model may have more tokens than the one that is served.
+  const auto unknown = std::find_if(drafted.tokens.begin(), drafted.tokens.end(),
+                                    [this](int32_t token) { return token < 0 || token >= options_.vocab; });
+  const std::span<const int32_t> tokens(drafted.tokens.begin(), unknown);
+  scheduler_.OnDraft(drafted.request, tokens, clock_.Now());
+}
 
 void Dispatcher::Handle(std::unique_ptr<v1::StepFrame> frame) {
   bytes_in_ += frame->ByteSizeLong();
@@ -335,6 +345,7 @@ void Dispatcher::DeliverLogits(const PlannedSlice& slice, std::span<const float>
 void Dispatcher::SendSteps() {
   while (link_ != nullptr) {
     std::optional<StepPlan> plan = scheduler_.PlanStep(clock_.Now());
+    AskForDrafts();
     if (!plan) return;
     auto frame = std::make_unique<v1::StepFrame>();
     frame->set_epoch(spec_.epoch);
@@ -351,6 +362,22 @@ void Dispatcher::SendSteps() {
       if (slice.output == engine::SliceOutput::kSample && task.guide != nullptr) task.guide->Describe(added);
     }
     if (absl::Status sent = link_->Send(std::move(frame)); !sent.ok()) Break(sent);
+  }
+}
+
+void Dispatcher::AskForDrafts() {
+  for (const DraftRequest& request : scheduler_.TakeDraftRequests()) {
+    const GenerationTask& task = tasks_.at(request.sequence).task;
+    DraftTask draft;
+    draft.sequence = request.sequence;
+    draft.tokens = scheduler_.Find(request.sequence)->TokensOf(0, request.position);
+    draft.sampling = task.sampling;
+    draft.penalty_window = task.penalty_window;
+    draft.count = request.count;
+    options_.drafter->Draft(std::move(draft), [this, request](std::vector<int32_t> tokens) {
+      MutexLock lock(&mu_);
+      Post(Drafted{request, std::move(tokens)});
+    });
   }
 }
 
@@ -427,8 +454,8 @@ void Dispatcher::End(uint64_t id, const absl::Status& status) {
     result.reason = sequence->finish;
     result.generated_tokens = sequence->generated_tokens();
     result.cached_tokens = sequence->cached_tokens;
-    result.guessed_tokens = sequence->guess_pace.guessed();
-    result.right_guesses = sequence->guess_pace.right();
+    result.guessed_tokens = sequence->guesses.guessed();
+    result.right_guesses = sequence->guesses.right();
     if (sequence->started) result.queue_s = SecondsBetween(sequence->arrival, sequence->first_step);
     if (result.generated_tokens > 0) {
       result.prefill_s = SecondsBetween(sequence->first_step, sequence->first_token);

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "coordinator/clock.h"
+#include "coordinator/draft/drafter.h"
 #include "coordinator/draw_guide.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/step_codec.h"
@@ -137,6 +138,7 @@ class Dispatcher {
     std::chrono::milliseconds pipeline_wait{30000};
     // As in SchedulerConfig.
     int32_t max_guessed_tokens = 0;
+    std::unique_ptr<Drafter> drafter;        // null: nobody drafts
     const Clock* clock = nullptr;            // null: the steady clock
     DispatcherObserver* observer = nullptr;  // may be null
     // The pipeline of `epoch` broke and was detached. Called on the dispatch thread; must not block.
@@ -168,7 +170,7 @@ class Dispatcher {
   DispatcherStats stats() const;
   // Tokens of context of the pipeline attached last; 0 before the first one.
   int32_t context() const;
-  // Ends every generation with kUnavailable, closes the link and joins the thread. Idempotent.
+  // Ends every generation with kUnavailable, closes the link, joins the thread and stops the drafter. Idempotent.
   void Stop();
 
   static constexpr int kMaxQueuedFrames = 256;
@@ -192,7 +194,11 @@ class Dispatcher {
   struct CancelTask {
     uint64_t id;
   };
-  using Input = std::variant<Attach, Detach, NewTask, CancelTask, std::unique_ptr<v1::StepFrame>>;
+  struct Drafted {
+    DraftRequest request;
+    std::vector<int32_t> tokens;
+  };
+  using Input = std::variant<Attach, Detach, NewTask, CancelTask, Drafted, std::unique_ptr<v1::StepFrame>>;
   struct Task {
     GenerationTask task;
     GenerationListener* listener = nullptr;
@@ -210,6 +216,7 @@ class Dispatcher {
   void Handle(Detach detach);
   void Handle(NewTask task);
   void Handle(CancelTask cancel);
+  void Handle(Drafted drafted);
   void Handle(std::unique_ptr<v1::StepFrame> frame);
   // Tells the listener and the guide. `go_on`: neither ends the generation; else with `finish`.
   absl::Status DeliverToken(const engine::SampledToken& token, Task* task, bool* go_on, FinishReason* finish);
@@ -220,6 +227,7 @@ class Dispatcher {
   void DeliverOutput(const PlannedSlice& slice, const StepOutput& output, Task* task);
   void DeliverLogits(const PlannedSlice& slice, std::span<const float> logits, Task* task);
   void SendSteps();
+  void AskForDrafts();
   void Report(const StepPlan& plan, std::vector<StageTime> stages);
   void Break(const absl::Status& why);  // detaches and tells on_pipeline_broken
   void Close(const absl::Status& why);  // detaches

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "coordinator/cluster_manager.h"
 #include "coordinator/dispatcher.h"
+#include "coordinator/draft/draft_model.h"
 #include "coordinator/gateway/cluster_service.h"
 #include "coordinator/gateway/generate_service.h"
 #include "coordinator/metrics.h"
@@ -19,6 +20,7 @@
 #include "coordinator/serial_executor.h"
 #include "coordinator/served_model.h"
 #include "coordinator/step_feed.h"
+#include "engine/base/format_bytes.h"
 #include "engine/base/mutex.h"
 #include "engine/base/status_macros.h"
 #include "links/grpc_link.h"
@@ -58,6 +60,9 @@ absl::Status CheckConfig(const CoordinatorConfig& config) {
     return absl::InvalidArgumentError(
         absl::StrCat("speculate is ", config.max_guessed_tokens, ", expected 0 to ", kMaxGuessedTokens));
   }
+  if (!config.draft_path.empty() && config.max_guessed_tokens == 0) {
+    return absl::InvalidArgumentError("a draft model is of no use with speculate 0");
+  }
   if (config.max_waiting < 1) {
     return absl::InvalidArgumentError(absl::StrCat("max_waiting is ", config.max_waiting, ", must be at least 1"));
   }
@@ -94,9 +99,9 @@ class Observers : public DispatcherObserver {
 
 // In the order of construction, which is that of dependence; destroyed in reverse. Nothing runs before Listen.
 struct Coordinator::Parts {
-  explicit Parts(const CoordinatorConfig& config, std::unique_ptr<ServedModel> served)
+  Parts(const CoordinatorConfig& config, std::unique_ptr<ServedModel> served, std::unique_ptr<DraftModel> draft)
       : model(std::move(served)),
-        dispatcher(DispatcherOptions(config)),
+        dispatcher(DispatcherOptions(config, std::move(draft))),
         pipeline(links::MakePipelineService()),
         ends(
             dispatcher, *pipeline,
@@ -106,12 +111,13 @@ struct Coordinator::Parts {
         generate(*model, dispatcher, [this](absl::StatusCode code) { metrics.OnFinished(code, 0, 0); }),
         cluster(*model, manager, file_reader, steps, [this](v1::ClusterState* state) { Complete(state); }) {}
 
-  Dispatcher::Options DispatcherOptions(const CoordinatorConfig& config) {
+  Dispatcher::Options DispatcherOptions(const CoordinatorConfig& config, std::unique_ptr<DraftModel> draft) {
     Dispatcher::Options options;
     options.vocab = model->spec().vocab;
     options.hidden = model->spec().hidden;
     options.max_waiting = config.max_waiting;
     options.max_guessed_tokens = config.max_guessed_tokens;
+    options.drafter = std::move(draft);
     options.observer = &observers;
     options.on_pipeline_broken = [this](uint64_t epoch, absl::Status why) {
       manager.OnPipelineBroken(epoch, std::move(why));
@@ -208,6 +214,21 @@ absl::StatusOr<std::unique_ptr<ServedModel>> OpenModel(const CoordinatorConfig& 
   return ServedModel::Open(config.model_path, adapters);
 }
 
+// Null if none is configured.
+absl::StatusOr<std::unique_ptr<DraftModel>> LoadDraftModel(const CoordinatorConfig& config, const ServedModel& served) {
+  if (config.draft_path.empty()) return nullptr;
+  DraftModelOptions options;
+  options.path = config.draft_path;
+  options.threads = config.draft_threads;
+  options.isa = engine::DetectIsa();
+  options.context = config.context;
+  const Time begin = SteadyClock().Now();
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<DraftModel> draft, DraftModel::Load(served.tokenizer(), options));
+  spdlog::info("draft model {} loaded in {:.1f} s, {}", draft->name(), SecondsBetween(begin, SteadyClock().Now()),
+               FormatBytes(draft->memory().total()));
+  return draft;
+}
+
 absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const CoordinatorConfig& config) {
   TANDEM_RETURN_IF_ERROR(CheckConfig(config));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ServedModel> model, OpenModel(config));
@@ -216,7 +237,9 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const Coordinato
       MakePlanInput(model->file(), model->spec(), ClusterOptionsOf(config).plan, {}, model->adapter_files()).status());
   TANDEM_RETURN_IF_ERROR(CheckStepFitsMessage(config, model->spec()));
   if (!model->chat_status().ok()) spdlog::warn("{}", std::string(model->chat_status().message()));
-  auto coordinator = std::unique_ptr<Coordinator>(new Coordinator(std::make_unique<Parts>(config, std::move(model))));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<DraftModel> draft, LoadDraftModel(config, *model));
+  auto coordinator = std::unique_ptr<Coordinator>(
+      new Coordinator(std::make_unique<Parts>(config, std::move(model), std::move(draft))));
   WarnIfOpen(config.listen);
   if (!config.metrics_listen.empty()) WarnIfOpen(config.metrics_listen);
   TANDEM_RETURN_IF_ERROR(coordinator->parts_->Listen(config));

@@ -30,6 +30,9 @@ struct CoordinatorConfig {
   int32_t max_waiting = 256;                  // requests that may wait for admission
   // Speculation: as in SchedulerConfig.
   int32_t max_guessed_tokens = kDefaultGuessedTokens;
+  // A model that guesses for the one that is served (draft_model.h); empty: none. Its threads; 0: one per core.
+  std::string draft_path;
+  int32_t draft_threads = 0;
   int32_t max_step_tokens = 512;  // tokens of a step
   std::string metrics_listen;     // empty: off
   bool insecure = false;          // listen beyond loopback

@@ -146,10 +146,9 @@ v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, co
   slice->set_sequence(planned.sequence);
   slice->set_position(planned.position);
   const int32_t guesses = static_cast<int32_t>(planned.guesses.size());
-  const auto begin = sequence.tokens.begin() + planned.position;
-  const auto end = begin + planned.count - guesses;
-  slice->mutable_tokens()->Add(begin, end);
-  slice->mutable_tokens()->Add(planned.guesses.begin(), planned.guesses.end());
+  const int32_t end = planned.position + planned.count;
+  const std::vector<int32_t> tokens = sequence.TokensOf(planned.position, end);
+  slice->mutable_tokens()->Add(tokens.begin(), tokens.end());
   slice->set_guesses(static_cast<uint32_t>(guesses));
   slice->mutable_pages()->Add(planned.pages.begin(), planned.pages.end());
   slice->set_output(OutputToProto(planned.output));
@@ -160,9 +159,10 @@ v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, co
   }
   if (planned.output != engine::SliceOutput::kSample) return slice;
   *slice->mutable_sampling() = sampling;
-  const int32_t seen = std::min(penalty_window, planned.position + planned.count - guesses);
-  slice->mutable_recent()->Add(end - seen, end);
-  if (penalty_window > 0) slice->mutable_recent()->Add(planned.guesses.begin(), planned.guesses.end());
+  if (penalty_window > 0) {
+    const std::vector<int32_t> recent = sequence.TokensOf(std::max(0, end - guesses - penalty_window), end);
+    slice->mutable_recent()->Add(recent.begin(), recent.end());
+  }
   return slice;
 }
 

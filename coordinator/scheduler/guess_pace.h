@@ -1,27 +1,39 @@
-// How much of a sequence is guessed ahead, learned from how often its guesses were right.
+// How far ahead a sequence is guessed, learned from how often its guesses were right.
 #pragma once
 
 #include <cstdint>
 
 namespace tandem::coordinator {
 
-// A guess gets longer while all of it is right, and as long as was right when it was not; after several guesses of
-// which nothing was right come steps without one. Counts are tokens, but for the steps left out. Owned by its sequence;
-// not thread-safe.
+// For guesses that cost nothing to make. They get longer while all are right, and as long as was right when they were
+// not; after several of which nothing was right come steps without one. Counts are tokens, but for the steps left out.
+// Owned by its sequence; not thread-safe.
 class GuessPace {
  public:
-  // Most tokens that the next step should guess. 0: none; the step is one of those left out.
-  int32_t Next();
-  // Of `guesses` tokens, at least one, the first `right` were drawn.
+  // Most tokens to guess ahead. 0: none; the next step is one of those left out.
+  int32_t Next() const { return pause_ > 0 ? 0 : length_; }
+  // The first `right` of `guesses` tokens were drawn. 0 of 0: a token was drawn of which nothing had been guessed.
   void Learn(int32_t guesses, int32_t right);
 
-  int32_t guessed() const { return guessed_; }
-  int32_t right() const { return right_; }
+ private:
+  int32_t length_ = 4;
+  int32_t misses_ = 0, pause_ = 0;  // guesses in a row of which nothing was right; steps to leave out
+};
+
+// For guesses of a draft model, which take time. Owned by its sequence; not thread-safe.
+class DraftPace {
+ public:
+  // How many tokens to draft, at most `most`, for the most tokens a second: if each is right with the chance seen so
+  // far, a step takes `step_s` seconds and drafting a token `draft_token_s` (0: not known). 0: drafts do not pay.
+  int32_t Next(int32_t most, double step_s, double draft_token_s) const;
+  // The chance that `count` drafted tokens in a row are right.
+  double RightChance(int32_t count) const;
+  // So many drafted tokens were drawn, and then another than drafted (`wrong`), or one that was not. Nothing right and
+  // nothing wrong: time passes, and what was learned counts for less.
+  void Learn(int32_t right, bool wrong);
 
  private:
-  int32_t length_ = 4;              // of the next guess
-  int32_t misses_ = 0, pause_ = 0;  // guesses in a row of which nothing was right; steps to leave out
-  int32_t guessed_ = 0, right_ = 0;
+  double right_ = 0, wrong_ = 0;  // tokens, the latest of which count most
 };
 
 }  // namespace tandem::coordinator

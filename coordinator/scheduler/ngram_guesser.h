@@ -15,9 +15,10 @@ namespace tandem::coordinator {
 // edited, quotations, lists. Owned by its sequence; not thread-safe. Memory: some 50 bytes a token.
 class NgramGuesser {
  public:
-  // Up to `most` tokens that may follow on `tokens`, which begin with those of the call before. Empty if the ending is
-  // new. O(1) for each token that is new since the last call.
-  std::vector<int32_t> Guess(std::span<const int32_t> tokens, int32_t most);
+  // Up to `most` tokens that may follow on `tokens`, which begin with those of the call before, and on `ahead`, which
+  // are guesses themselves. Empty if the ending is new. O(1) for each token that is new since the last call, and each
+  // of `ahead`.
+  std::vector<int32_t> Guess(std::span<const int32_t> tokens, std::span<const int32_t> ahead, int32_t most);
 
  private:
   // Endings that are looked for, longest first: longer ones are right more often, shorter ones are found more often.

@@ -15,10 +15,6 @@ namespace {
 constexpr int32_t kMinChunkTokens = 64;
 // A pipeline fills and empties in this part of a prompt's time, a chunk for every stage but one.
 constexpr int32_t kFillShare = 16;
-// Stages may wait this part of their time for steps that are between stages before decodes are dealt out to one more.
-constexpr double kMaxWireShare = 0.1;
-// With less room than for so many guesses of each, a step is full enough to be slowed by them.
-constexpr int32_t kMinGuesses = 3;
 // A token that is drawn costs a client this many of its prompt: decodes hold a place in every round.
 constexpr int64_t kDecodeWork = 2;
 
@@ -34,7 +30,7 @@ bool HasOutput(const Sequence& sequence, const PlannedSlice& slice) {
       return slice.position == 0;
     case engine::SliceOutput::kSample:
     case engine::SliceOutput::kLastState:
-      return sequence.pending() == 0;
+      return sequence.pending() <= 0;
     case engine::SliceOutput::kNone:
       break;
   }
@@ -164,6 +160,7 @@ std::vector<SliceEvent> Scheduler::OnStepResult(std::span<const std::vector<int3
     if (it == sequences_.end() || it->second.incarnation != slice.incarnation) continue;
     Sequence& sequence = it->second;
     --sequence.in_flight;
+    if (slice.branch != sequence.guesses.branch()) continue;
     if (sequence.state != SequenceState::kRunning || slice.output == engine::SliceOutput::kNone) continue;
     SliceEvent event = Complete(slice, &sequence, drawn[i], now);
     event.slice = i;
@@ -181,14 +178,13 @@ SliceEvent Scheduler::Complete(const PlannedSlice& slice, Sequence* sequence, st
         slice.output == engine::SliceOutput::kFirstState || slice.position + slice.count == sequence->length();
     if (complete) event.finish = FinishReason::kComplete;
   } else {
-    const int32_t guesses = static_cast<int32_t>(slice.guesses.size());
-    const int32_t right = static_cast<int32_t>(drawn.size()) - 1;
-    if (guesses > 0) sequence->guess_pace.Learn(guesses, right);
-    sequence->scheduled -= guesses - right;  // what was computed of wrong ones is overwritten
     const std::vector<int32_t>& stops = sequence->spec.stop_ids;
     for (const int32_t token : drawn) {
       if (event.finish != FinishReason::kNone) break;
+      const int32_t sent = sequence->sent_guesses();
       sequence->tokens.push_back(token);
+      // What was computed of wrong guesses is overwritten.
+      if (!sequence->guesses.OnDrawn(token, sent)) sequence->scheduled = sequence->length() - 1;
       ++event.tokens;
       if (sequence->generated_tokens() == 1) sequence->first_token = now;
       sequence->last_token = now;
@@ -200,6 +196,7 @@ SliceEvent Scheduler::Complete(const PlannedSlice& slice, Sequence* sequence, st
         event.finish = FinishReason::kContext;
       }
     }
+    sequence->guesses.Learn();
   }
   if (event.finish != FinishReason::kNone) Finish(slice.sequence, event.finish);
   return event;
@@ -244,6 +241,7 @@ absl::Status Scheduler::CheckFits(const SequenceSpec& spec) const {
 
 void Scheduler::FallBack(Sequence* sequence) {
   pages_.Release(sequence);
+  sequence->guesses.Drop();
   sequence->in_flight = 0;
   ++sequence->incarnation;
   if (sequence->state == SequenceState::kRunning) sequence->state = SequenceState::kWaiting;
@@ -254,79 +252,6 @@ void Scheduler::ReleaseAll() {
   copies_.clear();
   for (auto& [id, sequence] : sequences_) FallBack(&sequence);
   pages_.Reset(config_.num_pages, config_.page_tokens);  // what they hold is gone with the pipeline
-}
-
-bool Scheduler::EnsureDecodePage(Sequence* sequence, Time now) {
-  if (pages_.PagesFor(sequence->length()) <= static_cast<int32_t>(sequence->pages.size())) return true;
-  while (!pages_.AddPage(sequence)) {
-    // CheckFits promised that the sequence fits alone, so there is always a running one to take from.
-    Sequence* last = nullptr;
-    for (auto& [id, other] : sequences_) {
-      if (other.state != SequenceState::kRunning) continue;
-      if (last == nullptr || other.spec.priority <= last->spec.priority) last = &other;
-    }
-    FallBack(last);
-    last->waiting_since = now;
-    if (last == sequence) return false;
-  }
-  return true;
-}
-
-void Scheduler::PlanDecodes(StepPlan* plan, int32_t* budget, Time now) {
-  const auto decodes = std::count_if(in_flight_.begin(), in_flight_.end(), [](const StepPlan& step) {
-    return std::any_of(step.slices.begin(), step.slices.end(), [](const PlannedSlice& slice) { return slice.decode; });
-  });
-  if (decodes >= DecodeGroups()) return;  // or sequences would stay dealt out to more steps for good
-  int32_t decoding = 0;
-  std::vector<Sequence*> ready;
-  for (auto& [id, sequence] : sequences_) {
-    if (sequence.state != SequenceState::kRunning || !sequence.decoding()) continue;
-    ++decoding;
-    if (sequence.pending() == 1) ready.push_back(&sequence);
-  }
-  std::stable_sort(ready.begin(), ready.end(),
-                   [](const Sequence* a, const Sequence* b) { return a->last_step < b->last_step; });
-  const size_t most = std::min(*budget, DivideUp(decoding, DecodeGroups()));
-  if (ready.size() > most) ready.resize(most);
-  // Those that are preempted last come first, so that a sequence is never preempted after its slice was planned.
-  std::sort(ready.begin(), ready.end(), [](const Sequence* a, const Sequence* b) {
-    return a->spec.priority != b->spec.priority ? a->spec.priority > b->spec.priority : a->spec.id < b->spec.id;
-  });
-  const int32_t guesses_each = GuessesEach(static_cast<int32_t>(ready.size()));
-  for (Sequence* sequence : ready) {
-    if (sequence->state != SequenceState::kRunning || !EnsureDecodePage(sequence, now)) continue;
-    std::vector<int32_t> guesses = Guess(std::min(guesses_each, *budget - 1), sequence);
-    *budget -= 1 + static_cast<int32_t>(guesses.size());
-    AddSlice(plan, sequence, 1, std::move(guesses));
-  }
-}
-
-int32_t Scheduler::GuessesEach(int32_t decodes) const {
-  const int32_t room = config_.max_guessed_tokens - decodes;
-  if (decodes == 0 || room < kMinGuesses * decodes) return 0;
-  const bool prompts_wait = std::any_of(sequences_.begin(), sequences_.end(), [](const auto& entry) {
-    const Sequence& sequence = entry.second;
-    return sequence.state == SequenceState::kWaiting ||
-           (sequence.state == SequenceState::kRunning && !sequence.decoding() && sequence.pending() > 0);
-  });
-  return prompts_wait ? 0 : room / decodes;
-}
-
-std::vector<int32_t> Scheduler::Guess(int32_t most, Sequence* sequence) {
-  if (!sequence->spec.may_guess || most <= 0) return {};
-  // The token that is drawn behind the last right guess counts too.
-  const int32_t left =
-      std::min(sequence->spec.max_tokens - sequence->generated_tokens(), config_.context - sequence->length());
-  most = std::min({most, sequence->guess_pace.Next(), left - 1});
-  std::vector<int32_t> guesses = sequence->guesser.Guess(sequence->tokens, most);
-  while (!guesses.empty()) {
-    const int32_t tokens = sequence->length() + static_cast<int32_t>(guesses.size());
-    if (pages_.PagesFor(tokens) <= static_cast<int32_t>(sequence->pages.size())) break;
-    // What others will need comes first.
-    const bool spare = pages_.pool().free() + pages_.pool().idle() > running();
-    if (!spare || !pages_.AddPage(sequence)) guesses.pop_back();
-  }
-  return guesses;
 }
 
 void Scheduler::SortByTurn(std::vector<Sequence*>* sequences, Time now) const {
@@ -357,11 +282,6 @@ void Scheduler::Admit(Time now) {
     sequence->state = SequenceState::kRunning;
     ++now_running;
   }
-}
-
-int32_t Scheduler::DecodeGroups() const {
-  const int32_t more = times_.wire_share() > kMaxWireShare * config_.num_stages ? 1 : 0;
-  return std::min(config_.num_stages + more, config_.max_in_flight);
 }
 
 int32_t Scheduler::ChunkTokens(std::span<Sequence* const> ready) const {
@@ -420,23 +340,25 @@ void Scheduler::PlanPrefills(StepPlan* plan, int32_t budget, Time now) {
     }
     if (count <= 0 || ComputedInStep(*plan, *sequence)) continue;
     budget -= count;
-    AddSlice(plan, sequence, count, {});
+    AddSlice(plan, sequence, count, /*guesses=*/0);
   }
 }
 
-void Scheduler::AddSlice(StepPlan* plan, Sequence* sequence, int32_t count, std::vector<int32_t> guesses) {
+void Scheduler::AddSlice(StepPlan* plan, Sequence* sequence, int32_t count, int32_t guesses) {
   PlannedSlice slice;
   slice.sequence = sequence->spec.id;
   slice.position = sequence->scheduled;
-  slice.count = count;
+  slice.count = count + guesses;
   slice.incarnation = sequence->incarnation;
+  slice.branch = sequence->guesses.branch();
   slice.decode = sequence->decoding();
+  shares_.Charge(sequence->spec.client, slice.decode ? kDecodeWork * count : count);
   sequence->scheduled += count;
-  shares_.Charge(sequence->spec.client, slice.decode ? kDecodeWork : count);
   if (HasOutput(*sequence, slice)) slice.output = sequence->spec.output;
-  slice.count += static_cast<int32_t>(guesses.size());
-  sequence->scheduled += static_cast<int32_t>(guesses.size());
-  slice.guesses = std::move(guesses);
+  sequence->scheduled += guesses;
+  // With nothing known in front of them, the first guess is what the others rest on.
+  slice.guesses = sequence->TokensOf(slice.position + std::max(count, 1), sequence->scheduled);
+  sequence->guesses.CountSent(guesses);
   slice.pages.assign(sequence->pages.begin(), sequence->pages.begin() + pages_.PagesFor(sequence->scheduled));
   ++sequence->in_flight;
   sequence->last_step = plan->step;

@@ -35,6 +35,8 @@ struct SchedulerConfig {
   double target_stage_s = 0.1;
   // Speculation: tokens of a step of decodes, guesses included, up to which one costs little more than none. 0: off.
   int32_t max_guessed_tokens = 0;
+  // A draft model answers DraftRequests, where the sequence's own text has nothing to guess from.
+  bool drafts = false;
 };
 
 // What max_guessed_tokens is where nobody chose, and its bound.
@@ -54,8 +56,18 @@ struct PlannedSlice {
   engine::SliceOutput output = engine::SliceOutput::kNone;
   std::vector<uint32_t> pages;  // cover all tokens up to the slice's last
   uint32_t incarnation = 0;
-  bool decode = false;           // its token was drawn by a step before; else a chunk of prefill
-  std::vector<int32_t> guesses;  // the last ones of `count`: what the sequence may go on with
+  bool decode = false;           // its first token was drawn by a step before, or guessed; else a chunk of prefill
+  uint32_t branch = 0;           // of the sequence's guesses
+  std::vector<int32_t> guesses;  // the last ones of `count`, that need not be right if all before them are
+};
+
+// Tokens that a draft model should guess.
+struct DraftRequest {
+  uint64_t sequence = 0;
+  uint32_t branch = 0;
+  int32_t position = 0;  // of the first one: behind the tokens that are known, and guessed already
+  int32_t count = 0;
+  Time asked;
 };
 
 struct StepPlan {
@@ -92,6 +104,9 @@ struct SliceEvent {
 // - A sequence is admitted when pages for its known tokens are free, or idle, and one page for each running sequence is
 //   left. What the prefix index knows of it is not computed again: full pages are read where they are, and of one that
 //   begins like its next page a copy is made. A decode takes one more page when it crosses a page's end.
+// - Guesses travel behind the token that they follow. Where stages would idle, more of them follow in steps of their
+//   own before it is known whether the first ones are right; if one is not, what steps in flight compute behind it is
+//   ignored, and overwritten by the steps that follow them through the stages.
 // - If no page is left for a decode, the youngest running sequence of the lowest priority gives up its pages and waits,
 //   to be recomputed from its tokens (most of its pages are then idle, and found again if they stay so). The draws
 //   depend on seed and position only, so its answer does not change. The oldest sequence of the highest priority always
@@ -134,6 +149,11 @@ class Scheduler {
   std::vector<SliceEvent> OnStepResult(std::span<const std::vector<int32_t>> drawn, std::span<const StageTime> stages,
                                        Time now);
 
+  // What the steps planned so far could do with. Each must be answered by OnDraft once.
+  std::vector<DraftRequest> TakeDraftRequests();
+  // Empty: the draft model cannot, and the sequence goes on without. Answers that come too late are ignored.
+  void OnDraft(const DraftRequest& request, std::span<const int32_t> tokens, Time now);
+
   // When whoever is refused now may find room: as long as those who wait will take to start, going by the latest ones.
   double RetrySeconds() const;
 
@@ -174,10 +194,12 @@ class Scheduler {
   bool ComputedInStep(const StepPlan& plan, const Sequence& sequence) const;
   // How many guesses each of so many decodes of a step may have: none while prompts wait, which is work that counts.
   int32_t GuessesEach(int32_t decodes) const;
-  // What `sequence`, which decodes, may go on with: as many guesses as are worth it, `most` or less.
-  std::vector<int32_t> Guess(int32_t most, Sequence* sequence);
-  // `count` tokens that are known, and `guesses`.
-  void AddSlice(StepPlan* plan, Sequence* sequence, int32_t count, std::vector<int32_t> guesses);
+  // Guesses up to `most` tokens more of `sequence`, which decodes, or asks for a draft, if none are left to be sent.
+  void GuessOn(int32_t most, Time now, Sequence* sequence);
+  // How many of at most `most` guesses can be sent next, for which pages are there.
+  int32_t GuessesToSend(int32_t most, Sequence* sequence);
+  // `count` tokens that are known, and so many guesses.
+  void AddSlice(StepPlan* plan, Sequence* sequence, int32_t count, int32_t guesses);
   SliceEvent Complete(const PlannedSlice& slice, Sequence* sequence, std::span<const int32_t> drawn, Time now);
 
   const int32_t max_waiting_;
@@ -191,6 +213,8 @@ class Scheduler {
   std::map<uint64_t, Sequence> sequences_;  // by age
   std::deque<StepPlan> in_flight_;          // oldest first
   std::vector<PageCopy> copies_;            // of the next step
+  std::vector<DraftRequest> draft_requests_;
+  double draft_token_s_ = 0;  // running average; 0: not known
   uint64_t last_step_ = 0;
 };
 

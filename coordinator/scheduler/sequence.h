@@ -1,13 +1,14 @@
 // A request in flight, as the scheduler sees it: token ids, how far they are computed, pages, limits.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "coordinator/clock.h"
-#include "coordinator/scheduler/guess_pace.h"
-#include "coordinator/scheduler/ngram_guesser.h"
+#include "coordinator/scheduler/guesses.h"
 #include "coordinator/scheduler/prefix_index.h"
 #include "engine/stage.h"
 
@@ -57,13 +58,12 @@ struct Sequence {
   PrefixIndex::Node* node = nullptr;  // the last of them; null: none
   int32_t to_compute = 0;             // tokens that it lacked when it was admitted
   int32_t cached_tokens = 0;          // of the prompt, found in the index when it was first computed
-  int32_t scheduled = 0;              // leading tokens whose KV is computed, or will be by steps in flight
+  int32_t scheduled = 0;              // leading tokens and guesses whose KV is computed, or will be by steps in flight
   uint32_t incarnation = 0;           // raised whenever the KV is given up; results of steps planned before are ignored
   int32_t in_flight = 0;              // slices of this incarnation in steps in flight
   uint64_t last_step = 0;             // the latest step it was in
   int32_t interruptions = 0;          // how often the pipeline broke while it was in flight
-  NgramGuesser guesser;               // speculation: what is guessed, and how much of it
-  GuessPace guess_pace;
+  Guesses guesses;                    // behind `tokens`
   Time arrival, first_step, first_token, last_token;
   Time waiting_since;    // its arrival, or when it was preempted last
   bool started = false;  // first_step is set
@@ -74,8 +74,18 @@ struct Sequence {
   // Tokens known and not yet handed to a step. 0: waits for the token that a step in flight draws; below that by the
   // number of guesses that are in flight too.
   int32_t pending() const { return length() - scheduled; }
-  // Past its prompt: its next slice is the token drawn last.
+  int32_t sent_guesses() const { return std::max(0, -pending()); }
+  int32_t unsent_guesses() const { return guesses.size() - sent_guesses(); }
+  // Past its prompt: its next slice is the token drawn last, or guesses.
   bool decoding() const { return generated_tokens() > 0 && pending() <= 1; }
+  // Tokens [begin, end), guesses among them.
+  std::vector<int32_t> TokensOf(int32_t begin, int32_t end) const {
+    std::vector<int32_t> result(tokens.begin() + std::min(begin, length()), tokens.begin() + std::min(end, length()));
+    const std::span<const int32_t> ahead = guesses.ahead();
+    result.insert(result.end(), ahead.begin() + std::max(0, begin - length()),
+                  ahead.begin() + std::max(0, end - length()));
+    return result;
+  }
 };
 
 }  // namespace tandem::coordinator

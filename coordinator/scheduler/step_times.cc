@@ -5,16 +5,15 @@
 namespace tandem::coordinator {
 namespace {
 
-// The share of the newest step in an average: some ten steps are remembered.
-constexpr double kNewest = 0.1;
 // Fewer tokens of prefill say too little about one.
 constexpr int32_t kMinPrefill = 16;
 
+}  // namespace
+
 void Average(double value, double* average) {
+  constexpr double kNewest = 0.1;  // its share
   *average = *average > 0 ? *average + kNewest * (value - *average) : value;
 }
-
-}  // namespace
 
 void Interval::Add(Time now) {
   if (last_) Average(SecondsBetween(*last_, now), &seconds_);
@@ -32,6 +31,7 @@ void StepTimes::Observe(int32_t decode_tokens, int32_t prefill_tokens, std::span
   if (prefill_tokens == 0 && decode_tokens > 0) {
     Average(slowest, &decode_s_);
     Average(std::max(0.0, round_trip_s - inside), &wire_s_);
+    Average(round_trip_s, &decode_round_trip_s_);
   } else if (prefill_tokens >= kMinPrefill) {
     const double beside = decode_tokens > 0 ? decode_s_ : 0;
     if (slowest > beside) Average((slowest - beside) / prefill_tokens, &prefill_token_s_);

@@ -17,6 +17,9 @@ struct StageTime {
   double wire_s = 0;
 };
 
+// Moves a running average, 0 before the first value, towards `value`; some ten values are remembered.
+void Average(double value, double* average);
+
 // The average time between events, of which the latest count most.
 class Interval {
  public:
@@ -40,12 +43,16 @@ class StepTimes {
   int32_t PrefillWithin(double seconds, int32_t fallback) const;
   // The time between the stages of one step over that of its slowest stage; 0 as long as that is not known.
   double wire_share() const { return decode_s_ > 0 ? wire_s_ / decode_s_ : 0; }
+  // Seconds of a step of decodes on the slowest stage, and from its planning to its results; 0: not known.
+  double decode_s() const { return decode_s_; }
+  double decode_round_trip_s() const { return decode_round_trip_s_; }
 
  private:
   // Of the slowest stage; 0: not known.
   double decode_s_ = 0;         // a step of decodes only
   double prefill_token_s_ = 0;  // more for each token of prefill
   double wire_s_ = 0;           // outside of all stages, for steps of decodes only
+  double decode_round_trip_s_ = 0;
 };
 
 }  // namespace tandem::coordinator

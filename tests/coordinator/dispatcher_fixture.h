@@ -70,8 +70,9 @@ inline GenerationTask Task(std::vector<int32_t> prompt, int32_t max_tokens) {
 
 class DispatcherTest : public ::testing::Test {
  protected:
-  DispatcherTest() {
-    Dispatcher::Options options;
+  DispatcherTest() { Create(Dispatcher::Options()); }
+  // A dispatcher with these options and what all tests have in common; ends the one before.
+  void Create(Dispatcher::Options options) {
     options.vocab = kFakeVocab;
     options.hidden = kFakeHidden;
     options.max_waiting = 8;

@@ -72,11 +72,7 @@ class SchedulerTest : public ::testing::Test {
       for (const PlannedSlice& slice : plan->slices) {
         // The tokens that travel in the frame are those known now.
         const Sequence& sequence = *scheduler_->Find(slice.sequence);
-        const auto begin = sequence.tokens.begin() + slice.position;
-        const auto known = slice.count - static_cast<ptrdiff_t>(slice.guesses.size());
-        std::vector<int32_t>& sent = sent_[{plan->step, slice.sequence}];
-        sent.assign(begin, begin + known);
-        sent.insert(sent.end(), slice.guesses.begin(), slice.guesses.end());
+        sent_[{plan->step, slice.sequence}] = sequence.TokensOf(slice.position, slice.position + slice.count);
       }
     }
     return planned;
