@@ -101,6 +101,7 @@ absl::Status DrawStateFromProto(const v1::Slice& slice, int32_t vocab, StepStora
   TANDEM_RETURN_IF_ERROR(CheckTokens("recent", slice.recent(), vocab));
   draw->recent = AsInt32(slice.recent());
   draw->mirostat_mu = slice.mirostat_mu();
+  draw->dropped = slice.dropped();
   if (!slice.dry().empty()) {
     auto& dry = storage->dry.emplace_back();
     for (const v1::DryPenalty& entry : slice.dry()) {

@@ -254,6 +254,7 @@ TEST(StepFromFrameTest, DrawStateArrivesInEachFormOfTheSet) {
   v1::StepFrame frame = GoodFrame(true);
   v1::Slice& slice = *frame.mutable_slices(1);
   slice.set_mirostat_mu(9.5f);
+  slice.set_dropped(uint64_t{1} << 40);
   v1::DryPenalty* penalty = slice.add_dry();
   penalty->set_token(7);
   penalty->set_penalty(1.5f);
@@ -263,6 +264,7 @@ TEST(StepFromFrameTest, DrawStateArrivesInEachFormOfTheSet) {
     EXPECT_TRUE(step.ok()) << step.status();
     if (!step.ok()) return {};
     EXPECT_EQ(step->slices[1].draw.mirostat_mu, 9.5f);
+    EXPECT_EQ(step->slices[1].draw.dropped, uint64_t{1} << 40);
     EXPECT_THAT(step->slices[1].draw.dry, ElementsAre(std::pair<int32_t, float>(7, 1.5f)));
     return {step->slices[1].draw.allowed.begin(), step->slices[1].draw.allowed.end()};
   };

@@ -75,6 +75,14 @@ TEST(SampleTest, SameSeedAndPositionGiveTheSameTokenAndOthersDiffer) {
   EXPECT_LT(same, 5);
 }
 
+TEST(SampleTest, TokensThatWereDroppedCountAsPositions) {
+  const std::vector<float> logits(1000);
+  const SamplingParams params = {.temperature = 1.0f, .seed = 9};
+  for (uint64_t position = 0; position < 100; ++position) {
+    EXPECT_EQ(Sample(logits, params, {.dropped = 4000}, position)->token, Token(logits, params, {}, 4000 + position));
+  }
+}
+
 TEST(SampleTest, TopKKeepsTheKLargestWithLowerIdsFirst) {
   EXPECT_EQ(Support({1.0f, 2.0f, 1.5f, 0.5f}, {.temperature = 1.0f, .top_k = 2}), (std::set<int32_t>{1, 2}));
   EXPECT_EQ(Support({1.0f, 1.0f, 1.0f, 1.0f}, {.temperature = 1.0f, .top_k = 3}), (std::set<int32_t>{0, 1, 2}));

@@ -55,6 +55,7 @@ v1::StepFrame EverySlice() {
   sampling->set_mirostat_eta(0.2f);
   for (int filter = v1::Filter_MAX; filter > 0; --filter) sampling->add_filters(static_cast<v1::Filter>(filter));
   slice->set_mirostat_mu(8);
+  slice->set_dropped(300);
   v1::DryPenalty* dry = slice->add_dry();
   dry->set_token(5);
   dry->set_penalty(1.5f);
