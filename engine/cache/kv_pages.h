@@ -27,7 +27,8 @@ struct KvShape {
 // Layout:    [num_pages, layers], of each keys [kv_heads, page_tokens / 16, key_dim, 16 tokens], then values [kv_heads,
 //            page_tokens, value_dim], so a page is contiguous. Blocks of Q8_0 and Q4_0:
 //            engine/cpu/kernels/kernel_args.h.
-// Memory:    reserved once in Create and never grown; the operating system backs a page when it is first written.
+// Memory:    reserved once in Create and never grown; the operating system backs it when it is first written, 2 MB at a
+//            time where it has huge pages.
 // Ownership: owns its memory; not movable, since kernels hold pointers into it.
 // Threading: thread-compatible; calls of Write for different rows may run at the same time.
 // Indices are the caller's to check.

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "engine/cpu/kernels/attention_pages.h"
+#include "engine/cpu/kernels/vector_common.h"
 
 namespace tandem::engine {
 namespace {
@@ -36,8 +37,7 @@ class AttentionWalk {
       for (int i = 0; i < args_.count; ++i) {
         seen_[i] = {Clamp(args_.queries[i].first_key - block), Clamp(args_.queries[i].num_keys - block)};
       }
-      FindTiles(block);
-      Fetch(block + kKeyBlock, end);
+      FindTiles(block, end);
       WeighFrom<Elements::kBlocks ? V::kQueries / 2 : V::kQueries>(0);
       AddBlock();
     }
@@ -48,6 +48,7 @@ class AttentionWalk {
   using Floats = typename V::Floats;
   static constexpr int kTiles = kKeyBlock / kKeyTile;
   static constexpr int kGathered = 32;  // elements of a value that are gathered at a time
+  static constexpr int kLine = 64;      // bytes of a cache line
 
   // Keys of the block in progress, counted from its first one; empty: first >= end.
   struct Range {
@@ -55,19 +56,24 @@ class AttentionWalk {
   };
   // Rows of values: key j of the block in row j % 16 of its tile.
   struct Rows {
-    const std::byte* tile[kTiles];
-    int64_t stride;  // bytes
+    const std::byte* tile[kTiles] = {};
+    int64_t ahead[kTiles] = {};  // as Fetch takes it
+    int64_t stride = 0;          // bytes
   };
 
   static int Clamp(int key) { return key < 0 ? 0 : key > kKeyBlock ? kKeyBlock : key; }
   static int FirstTile(Range range) { return range.first / kKeyTile; }
   static int EndTile(Range range) { return (range.end + kKeyTile - 1) / kKeyTile; }
 
-  // The tiles that some query sees.
-  void FindTiles(int block) {
+  // The tiles that some query sees, and how far on those in their places in the next block are; 0: there are none.
+  void FindTiles(int block, int end) {
     for (int t = FirstTile(all_); t < EndTile(all_); ++t) {
-      keys_[t] = KeyTile(block + t * kKeyTile);
-      values_[t] = args_.values == nullptr ? nullptr : ValueTile(block + t * kKeyTile);
+      const int position = block + t * kKeyTile, next = position + kKeyBlock < end ? position + kKeyBlock : position;
+      keys_[t] = KeyTile(position);
+      keys_ahead_[t] = KeyTile(next) - keys_[t];
+      if (args_.values == nullptr) continue;
+      values_[t] = ValueTile(position);
+      values_ahead_[t] = ValueTile(next) - values_[t];
     }
   }
   const std::byte* KeyTile(int position) const { return args_.keys + TileAt(position, args_.key_dim); }
@@ -77,15 +83,12 @@ class AttentionWalk {
     return args_.pages[position / args_.page_tokens] * args_.page_bytes + tile * Elements::TileBytes(dim);
   }
 
-  // Asks for the keys and values of the next block, which lie in pages that the processor does not foresee.
-  void Fetch(int block, int end) const {
-    for (int position = block; position < end && position < block + kKeyBlock; position += kKeyTile) {
-      FetchBytes(KeyTile(position), Elements::TileBytes(args_.key_dim));
-      if (args_.values != nullptr) FetchBytes(ValueTile(position), Elements::TileBytes(args_.value_dim));
-    }
-  }
-  static void FetchBytes(const std::byte* p, int64_t bytes) {
-    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 2);
+  // Asks for the cache lines that are `ahead` bytes further on than what is about to be read, in the next block, whose
+  // page the processor does not foresee; 0: none. Called for every few elements that the first queries read: a core
+  // keeps track of some two dozen lines at a time, and a whole block asked for at once would hold up what follows.
+  static void Fetch(const std::byte* p, int64_t ahead, int64_t bytes) {
+    if (ahead == 0) return;
+    for (int64_t at = 0; at < bytes; at += kLine) Prefetch<2>(p + ahead + at);
   }
 
   // The weights of the block's keys for queries [i, count), kQueries, ... 2, 1 at a time.
@@ -125,10 +128,10 @@ class AttentionWalk {
       for (int n = 0; n < kQueries; ++n) {
         for (int u = 0; u < kAtOnce; ++u) s[n][u] = V::Zero();
       }
-      if constexpr (Elements::kBlocks) {
-        MultiplyInt8(i, t, s);
+      if (i == 0) {
+        Multiply<true>(i, t, s);
       } else {
-        Multiply(i, t, s);
+        Multiply<false>(i, t, s);
       }
       for (int n = 0; n < kQueries; ++n) {
         for (int u = 0; u < kAtOnce; ++u) V::Store(weights_[i + n] + (t + u) * kKeyTile, s[n][u]);
@@ -138,14 +141,27 @@ class AttentionWalk {
   }
 
   // s += the products of kQueries queries with the keys of kAtOnce tiles.
-  template <int kQueries, int kAtOnce>
+  template <bool kFetch, int kQueries, int kAtOnce>
   void Multiply(int i, int t, Floats (&s)[kQueries][kAtOnce]) const {
+    if constexpr (Elements::kBlocks) {
+      MultiplyInt8<kFetch>(i, t, s);
+    } else {
+      MultiplyFloats<kFetch>(i, t, s);
+    }
+  }
+
+  template <bool kFetch, int kQueries, int kAtOnce>
+  void MultiplyFloats(int i, int t, Floats (&s)[kQueries][kAtOnce]) const {
     const float* q[kQueries];
     for (int n = 0; n < kQueries; ++n) q[n] = args_.queries[i + n].q;
     const std::byte* k[kAtOnce];
     for (int u = 0; u < kAtOnce; ++u) k[u] = keys_[t + u];
+    constexpr int64_t kBytes = kKeyTile * Elements::kBytes;  // of an element of all keys of a tile
     const int64_t dim = args_.key_dim;
     for (int64_t d = 0; d < dim; ++d) {
+      if (kFetch && d * kBytes % kLine == 0) {
+        for (int u = 0; u < kAtOnce; ++u) Fetch(k[u] + d * kBytes, keys_ahead_[t + u], kBytes);
+      }
       Floats key[kAtOnce];
       for (int u = 0; u < kAtOnce; ++u) key[u] = Elements::KeyLanes(k[u], d);
       for (int n = 0; n < kQueries; ++n) {
@@ -155,10 +171,15 @@ class AttentionWalk {
     }
   }
 
-  template <int kQueries, int kAtOnce>
+  template <bool kFetch, int kQueries, int kAtOnce>
   void MultiplyInt8(int i, int t, Floats (&s)[kQueries][kAtOnce]) const {
     const AttentionQuery* queries = args_.queries + i;
     for (int64_t b = 0; b < args_.key_dim / Elements::kBlock; ++b) {
+      if (kFetch) {
+        for (int u = 0; u < kAtOnce; ++u) {
+          Fetch(keys_[t + u] + b * Elements::kBlockBytes, keys_ahead_[t + u], Elements::kBlockBytes);
+        }
+      }
       typename V::Sums dot[kQueries][kAtOnce];
       for (int n = 0; n < kQueries; ++n) {
         const int32_t* sum16 = queries[n].int8.sum16 + 2 * b;
@@ -231,7 +252,10 @@ class AttentionWalk {
     if constexpr (!Elements::kBlocks) {
       if (args_.values != nullptr) {
         Rows rows = {.stride = int64_t{args_.value_dim} * Elements::kBytes};
-        for (int t = FirstTile(all_); t < EndTile(all_); ++t) rows.tile[t] = values_[t];
+        for (int t = FirstTile(all_); t < EndTile(all_); ++t) {
+          rows.tile[t] = values_[t];
+          rows.ahead[t] = values_ahead_[t];
+        }
         d = args_.value_dim / 16 * 16;
         AddFrom<Elements, V::kQueries>(rows, 0, d, 0);
       }
@@ -285,6 +309,7 @@ class AttentionWalk {
     static_assert(kGathered == 32);
     for (int t = FirstTile(all_); t < EndTile(all_); ++t) {
       const std::byte* block = values_[t] + d / kGathered * Elements::kBlockBytes;
+      Fetch(block, values_ahead_[t], Elements::kBlockBytes);
       float scales[kKeyTile];
       V::Store(scales, Elements::Scales(block));
       for (int j = 0; j < kKeyTile; ++j) {
@@ -341,11 +366,17 @@ class AttentionWalk {
   template <typename From, int kQueries, int kVectors>
   void AddVectors(const Rows& rows, int i, Range keys, float* const (&out)[kQueries], int width, int d = 0) {
     if (keys.first >= keys.end) return;
-    for (; d + 16 * kVectors <= width; d += 16 * kVectors) Add<From, kQueries, kVectors>(rows, i, keys, out, d);
+    for (; d + 16 * kVectors <= width; d += 16 * kVectors) {
+      if (!Elements::kBlocks && i == 0) {
+        Add<true, From, kQueries, kVectors>(rows, i, keys, out, d);
+      } else {
+        Add<false, From, kQueries, kVectors>(rows, i, keys, out, d);
+      }
+    }
     if constexpr (kVectors > 1) AddVectors<From, kQueries, kVectors / 2>(rows, i, keys, out, width, d);
   }
 
-  template <typename From, int kQueries, int kVectors>
+  template <bool kFetch, typename From, int kQueries, int kVectors>
   void Add(const Rows& rows, int i, Range keys, float* const (&out)[kQueries], int64_t d) {
     Floats o[kQueries][kVectors];
     for (int n = 0; n < kQueries; ++n) {
@@ -356,6 +387,7 @@ class AttentionWalk {
       const int end = keys.end < (t + 1) * kKeyTile ? keys.end : (t + 1) * kKeyTile;
       const std::byte* row = rows.tile[t] + (begin - t * kKeyTile) * rows.stride + d * From::kBytes;
       for (const float* p = weights_[i] + begin; p < weights_[i] + end; ++p, row += rows.stride) {
+        if (kFetch) Fetch(row, rows.ahead[t], 16 * kVectors * From::kBytes);
         Floats value[kVectors];
         for (int v = 0; v < kVectors; ++v) value[v] = From::Load(row + 16 * v * From::kBytes);
         for (int n = 0; n < kQueries; ++n) {
@@ -386,6 +418,7 @@ class AttentionWalk {
   Range seen_[kMaxAttentionQueries];  // by each
   const std::byte* keys_[kTiles];
   const std::byte* values_[kTiles];
+  int64_t keys_ahead_[kTiles], values_ahead_[kTiles];  // as Fetch takes them
   float max_[kMaxAttentionQueries];
   alignas(64) float sums_[kMaxAttentionQueries][kKeyTile];
   alignas(64) float weights_[kMaxAttentionQueries][kKeyBlock];  // first the scores
