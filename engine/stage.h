@@ -96,7 +96,7 @@ struct PageCopy {
 };
 
 struct Step {
-  std::vector<PageCopy> copies;  // done first, in this order
+  std::vector<PageCopy> copies;  // done first, in this order; at most as many as there are pages
   // At least one, of different sequences: the result of none depends on the others, so a page that one of them writes
   // appears in no other.
   std::vector<Slice> slices;

@@ -70,6 +70,10 @@ absl::StatusOr<int64_t> StepChecker::Check(const Step& step) {
     Place(static_cast<int32_t>(i), slice, tokens);
     tokens += static_cast<int64_t>(slice.tokens.size());
   }
+  if (step.copies.size() > static_cast<size_t>(options_.num_pages)) {
+    return absl::InvalidArgumentError(absl::StrFormat("the step copies %d pages, expected at most the stage's %d",
+                                                      step.copies.size(), options_.num_pages));
+  }
   for (size_t i = 0; i < step.copies.size(); ++i) {
     const PageCopy& copy = step.copies[i];
     if (std::max(copy.from, copy.to) < static_cast<uint32_t>(options_.num_pages)) continue;

@@ -114,7 +114,7 @@ void DrawFrom(Candidates* candidates, const SamplingParams& params, const DrawSt
     result->token = candidates->MostProbable();
     return;
   }
-  const std::array<uint32_t, 4> random = CounterRandom(params.seed, position);
+  const std::array<uint32_t, 4> random = CounterRandom(params.seed, state.dropped + position);
   if (params.filters.empty()) {
     for (int i = 0; i < kNumFilters; ++i) candidates->Apply(static_cast<Filter>(i), params, state, random[1]);
   } else {

@@ -79,6 +79,7 @@ struct DrawState {
   // vocabulary 0; empty: every token.
   std::span<const uint64_t> allowed;
   float mirostat_mu = 0.0f;  // mirostat: what the draw before gave (SampledToken), 2 * tau before the first one
+  uint64_t dropped = 0;      // tokens that the sequence has lost, so that positions come again
 };
 // Errors: kInvalidArgument naming field, index, value and limit: token ids, order, sizes, ranges, NaN, no token
 // allowed.
@@ -108,8 +109,8 @@ struct SampledToken {
 //   of
 //                more than mu bits of surprise. Then mu -= eta * (surprise of the token drawn among those kept - tau).
 // Each keeps at least one token; among equals the lower id comes first. `position` is the index in the sequence that
-// the drawn token will have: the random numbers are a counter-based function of (seed, position). Uses canonical
-// arithmetic, so equal logits give equal tokens on every machine. `params` and `state` must be valid for this
+// the drawn token will have: the random numbers are a counter-based function of (seed, state.dropped + position). Uses
+// canonical arithmetic, so equal logits give equal tokens on every machine. `params` and `state` must be valid for this
 // vocabulary. Cost: O(vocabulary), plus a sort of what the filters keep.
 // Errors: kInternal (a logit is NaN or +infinity, or none is finite: the model's output is broken); kInvalidArgument
 // (logit_bias bans every token that is allowed).
