@@ -16,8 +16,6 @@ constexpr double kPriorRight = 0.7;
 constexpr double kPriorTokens = 4;
 // What remains of the weight of earlier tokens with each result.
 constexpr double kMemory = 0.95;
-// What a token more adds to a step, as a part of a step of one (docs/PERFORMANCE.md: eight take 1.4 to 2.1 times one).
-constexpr double kTokenShare = 0.1;
 // Drafts of a model whose speed is not known yet.
 constexpr int32_t kFirstDraft = 4;
 
@@ -38,14 +36,14 @@ double DraftPace::RightChance(int32_t count) const {
   return std::pow((right_ + kPriorRight * kPriorTokens) / (right_ + wrong_ + kPriorTokens), count);
 }
 
-int32_t DraftPace::Next(int32_t most, double step_s, double draft_token_s) const {
-  if (step_s <= 0 || draft_token_s <= 0) return std::min(most, kFirstDraft);
+int32_t DraftPace::Next(int32_t most, const DraftCost& cost) const {
+  if (cost.step_s <= 0 || cost.draft_token_s <= 0) return std::min(most, kFirstDraft);
   int32_t best = 0;
-  double best_rate = 1 / step_s;
+  double best_rate = 1 / cost.step_s;
   double tokens = 1;  // expected of a step: the one that is drawn in any case, and those that are right
   for (int32_t count = 1; count <= most; ++count) {
     tokens += RightChance(count);
-    const double rate = tokens / (step_s * (1 + kTokenShare * count) + draft_token_s * count);
+    const double rate = tokens / (cost.step_s + (cost.more_token_s + cost.draft_token_s) * count);
     if (rate > best_rate) {
       best = count;
       best_rate = rate;

@@ -20,12 +20,19 @@ class GuessPace {
   int32_t misses_ = 0, pause_ = 0;  // guesses in a row of which nothing was right; steps to leave out
 };
 
+// Seconds; 0: not known.
+struct DraftCost {
+  double step_s = 0;        // a step of one token
+  double more_token_s = 0;  // a token more in it
+  double draft_token_s = 0;
+};
+
 // For guesses of a draft model, which take time. Owned by its sequence; not thread-safe.
 class DraftPace {
  public:
-  // How many tokens to draft, at most `most`, for the most tokens a second: if each is right with the chance seen so
-  // far, a step takes `step_s` seconds and drafting a token `draft_token_s` (0: not known). 0: drafts do not pay.
-  int32_t Next(int32_t most, double step_s, double draft_token_s) const;
+  // How many tokens to draft, at most `most`, for the most tokens a second, if each is right with the chance seen so
+  // far. 0: drafts do not pay.
+  int32_t Next(int32_t most, const DraftCost& cost) const;
   // The chance that `count` drafted tokens in a row are right.
   double RightChance(int32_t count) const;
   // So many drafted tokens were drawn, and then another than drafted (`wrong`), or one that was not. Nothing right and

@@ -48,9 +48,9 @@ bool Guesses::LookUp(std::span<const int32_t> tokens, int32_t most) {
   return !found.empty();
 }
 
-int32_t Guesses::ToDraft(int32_t most, double step_s, double draft_token_s) const {
+int32_t Guesses::ToDraft(int32_t most, const DraftCost& cost) const {
   if (!can_draft_ || draft_pace_.RightChance(size()) < kWorthGoingOn) return 0;
-  return draft_pace_.Next(most, step_s, draft_token_s);
+  return draft_pace_.Next(most, cost);
 }
 
 void Guesses::Await(bool wait) {

@@ -34,9 +34,9 @@ class Guesses {
   // any.
   bool LookUp(std::span<const int32_t> tokens, int32_t most);
 
-  // How many tokens a draft model should guess behind the known ones and ahead(); `most`, `step_s` and `draft_token_s`
-  // as for DraftPace. 0: none, as they would hardly be of use, or drafts failed.
-  int32_t ToDraft(int32_t most, double step_s, double draft_token_s) const;
+  // How many tokens a draft model should guess behind the known ones and ahead(), as DraftPace::Next has it. 0: none,
+  // as they would hardly be of use, or drafts failed.
+  int32_t ToDraft(int32_t most, const DraftCost& cost) const;
   // A draft was asked for. `wait`: the known tokens wait for it, to travel with it.
   void Await(bool wait);
   bool awaits_draft() const { return awaits_; }

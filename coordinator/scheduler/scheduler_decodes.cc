@@ -94,7 +94,7 @@ void Scheduler::GuessOn(int32_t most, Time now, Sequence* sequence) {
       std::min(sequence->spec.max_tokens - sequence->generated_tokens(), config_.context - sequence->length());
   most = std::min(most, left - 1 - guesses.size());
   if (most <= 0 || guesses.LookUp(sequence->tokens, most) || !config_.drafts) return;
-  const int32_t count = guesses.ToDraft(most, times_.decode_round_trip_s(), draft_token_s_);
+  const int32_t count = guesses.ToDraft(most, {times_.one_token_s(), times_.more_token_s(), draft_token_s_});
   if (count == 0) return;
   draft_requests_.push_back({.sequence = sequence->spec.id,
                              .branch = guesses.branch(),

@@ -31,11 +31,18 @@ void StepTimes::Observe(int32_t decode_tokens, int32_t prefill_tokens, std::span
   if (prefill_tokens == 0 && decode_tokens > 0) {
     Average(slowest, &decode_s_);
     Average(std::max(0.0, round_trip_s - inside), &wire_s_);
-    Average(round_trip_s, &decode_round_trip_s_);
+    auto& times = decode_tokens == 1 ? one_token_ : more_tokens_;
+    Average(decode_tokens, &times.tokens);
+    Average(round_trip_s, &times.seconds);
   } else if (prefill_tokens >= kMinPrefill) {
     const double beside = decode_tokens > 0 ? decode_s_ : 0;
     if (slowest > beside) Average((slowest - beside) / prefill_tokens, &prefill_token_s_);
   }
+}
+
+double StepTimes::more_token_s() const {
+  if (one_token_.tokens == 0 || more_tokens_.tokens == 0) return 0;
+  return std::max(0.0, (more_tokens_.seconds - one_token_.seconds) / (more_tokens_.tokens - 1));
 }
 
 int32_t StepTimes::PrefillWithin(double seconds, int32_t fallback) const {

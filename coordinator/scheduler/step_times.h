@@ -43,16 +43,21 @@ class StepTimes {
   int32_t PrefillWithin(double seconds, int32_t fallback) const;
   // The time between the stages of one step over that of its slowest stage; 0 as long as that is not known.
   double wire_share() const { return decode_s_ > 0 ? wire_s_ / decode_s_ : 0; }
-  // Seconds of a step of decodes on the slowest stage, and from its planning to its results; 0: not known.
+  // Seconds of a step of decodes on the slowest stage; 0: not known.
   double decode_s() const { return decode_s_; }
-  double decode_round_trip_s() const { return decode_round_trip_s_; }
+  // Seconds from the planning of a step of one token to its results, and what each token more adds; 0: not known.
+  double one_token_s() const { return one_token_.seconds; }
+  double more_token_s() const;
 
  private:
   // Of the slowest stage; 0: not known.
   double decode_s_ = 0;         // a step of decodes only
   double prefill_token_s_ = 0;  // more for each token of prefill
   double wire_s_ = 0;           // outside of all stages, for steps of decodes only
-  double decode_round_trip_s_ = 0;
+  // Steps of one token, and of several: their tokens, and the time to their results.
+  struct {
+    double tokens = 0, seconds = 0;
+  } one_token_, more_tokens_;
 };
 
 }  // namespace tandem::coordinator

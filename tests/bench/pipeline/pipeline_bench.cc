@@ -8,24 +8,20 @@
 #include <latch>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
-#include <grpcpp/server.h>
-#include <grpcpp/server_builder.h>
-
 #include "absl/strings/str_cat.h"
 #include "cli/local_cluster.h"
 #include "engine/base/status_macros.h"
-#include "links/grpc_link.h"
 #include "proto/support/channel.h"
+#include "tests/bench/pipeline/loopback_pipeline.h"
 #include "tests/support/tiny_model.h"
 
 namespace tandem {
 namespace {
-
-constexpr uint64_t kEpoch = 1;
 
 // Median of what the observer was told of each step, in microseconds.
 class StepRecorder : public coordinator::DispatcherObserver {
@@ -90,65 +86,29 @@ absl::Status RunLocal(const std::string& model, int workers, uint32_t steps, Ste
   return Generate(cluster->model(), cluster->dispatcher(), steps);
 }
 
-// A gRPC server with a Pipeline service on a port of its own.
-struct Endpoint {
-  std::unique_ptr<links::PipelineService> service = links::MakePipelineService();
-  std::unique_ptr<grpc::Server> server;
-  int port = 0;
-
-  Endpoint() {
-    grpc::ServerBuilder builder;
-    proto_support::ConfigureServer(builder);
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
-    builder.RegisterService(service->service());
-    server = builder.BuildAndStart();
-  }
-  absl::StatusOr<std::unique_ptr<links::StepLink>> Dial() const {
-    links::GrpcLinkOptions options;
-    options.address = absl::StrCat("127.0.0.1:", port);
-    options.epoch = kEpoch;
-    return links::DialGrpcLink(options);
-  }
-};
-
 // The same parts as an embedded cluster of two workers, but the three hops go through gRPC.
 absl::Status RunGrpc(const std::string& model, uint32_t steps, StepRecorder* recorder) {
   TANDEM_ASSIGN_OR_RETURN(const auto served, coordinator::ServedModel::Open(model));
   coordinator::Dispatcher::Options options;
   options.vocab = served->spec().vocab;
   options.observer = recorder;
-  coordinator::Dispatcher dispatcher(options);
+  coordinator::Dispatcher dispatcher(std::move(options));
   engine::FileTensorSource source(served->file());
-  Endpoint ends[3];  // first stage, last stage, coordinator
-  std::unique_ptr<worker::StepLoop> loops[2];
-  coordinator::PipelineSpec pipeline{.epoch = kEpoch, .num_stages = 2, .context = served->spec().context};
+  coordinator::PipelineSpec pipeline{.epoch = 1, .context = served->spec().context};
   pipeline.num_pages = pipeline.context / pipeline.page_tokens + 1;
+  std::vector<std::unique_ptr<engine::Stage>> stages;
   for (int i = 0; i < 2; ++i) {
     engine::StageOptions stage{.first_layer = i, .end_layer = i + 1, .num_pages = pipeline.num_pages};
     stage.isa = engine::DetectIsa();
     stage.threads = 1;
     stage.pin_threads = false;
-    TANDEM_ASSIGN_OR_RETURN(auto loaded,
+    TANDEM_ASSIGN_OR_RETURN(stages.emplace_back(),
                             engine::Stage::Load(served->spec(), served->file(), source, stage, nullptr, nullptr));
-    loops[i] = std::make_unique<worker::StepLoop>(std::move(loaded), served->spec(), i, worker::StepLoopOptions{});
-    ends[i].service->Serve(
-        kEpoch, [loop = loops[i].get()](auto frame) { loop->Post(std::move(frame)); }, [](absl::Status) {});
   }
-  ends[2].service->Serve(
-      kEpoch, [&](auto frame) { dispatcher.OnFrame(std::move(frame)); }, [](absl::Status) {});
-  for (int i = 0; i < 2; ++i) {
-    TANDEM_ASSIGN_OR_RETURN(auto link, ends[i + 1].Dial());
-    loops[i]->Start(std::move(link));
-  }
-  TANDEM_ASSIGN_OR_RETURN(auto first, ends[0].Dial());
-  dispatcher.AttachPipeline(pipeline, std::move(first));
+  TANDEM_ASSIGN_OR_RETURN(const auto loopback,
+                          bench::LoopbackPipeline::Start(std::move(stages), served->spec(), pipeline, dispatcher));
   const absl::Status status = Generate(*served, dispatcher, steps);
   dispatcher.Stop();
-  for (int i = 0; i < 2; ++i) {
-    ends[i].service->StopServing();
-    loops[i]->Stop();
-  }
-  ends[2].service->StopServing();
   return status;
 }
 
