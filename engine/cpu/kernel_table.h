@@ -33,6 +33,13 @@ struct KernelTable {
   // out = (x * (1 / sqrt(mean(x^2) + eps))) * weight; the mean is sum / n, the sum by 16 strided partial sums (element
   // i to partial i % 16 by fma), folded 8, 4, 2, 1. out may be x.
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* out);
+  // rms_norm and then quantize_block32 or 256 of its result, whose floats go nowhere: one pass over a row that stays in
+  // the first level of cache. n is a multiple of the block. False if a value of the norm is infinite or NaN; then what
+  // was written is of no use.
+  using NormQuantize = bool (*)(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                                int32_t* sum16);
+  NormQuantize rms_norm_quantize32;
+  NormQuantize rms_norm_quantize256;
   // out = ((x - mean) * (1 / sqrt(variance + eps))) * weight, then + bias unless it is null; mean and variance, the
   // mean of (x - mean)^2, by 16 strided partial sums as above (those of the mean by plain additions). out may be x.
   void (*layer_norm)(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* out);

@@ -38,6 +38,8 @@ constexpr KernelTable NeonTable(Isa isa, const MatMuls& matmuls) {
       .quantize_block32 = neon::QuantizeBlock32,
       .quantize_block256 = neon::QuantizeBlock256,
       .rms_norm = neon::RmsNorm,
+      .rms_norm_quantize32 = neon::RmsNormQuantize32,
+      .rms_norm_quantize256 = neon::RmsNormQuantize256,
       .layer_norm = neon::LayerNorm,
       .rope_pairs = neon::RopePairs,
       .rope_halves = neon::RopeHalves,

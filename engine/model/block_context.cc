@@ -18,17 +18,26 @@ void BlockContext::Norm(const float* weight, const float* bias, const float* x, 
   }
 }
 
-void BlockContext::NormHidden(const Vector& weight, const Vector& bias, const InputForms& forms) {
+bool BlockContext::PrepareNormed(const InputForms& forms, const Vector& weight, const Vector& bias, const float* x,
+                                 int64_t row) const {
   const int64_t hidden = spec.hidden;
+  const bool one_int8 = forms.Is(ActivationKind::kInt8Block32) || forms.Is(ActivationKind::kInt8Block256);
+  if (one_int8 && !weight.empty() && spec.row->norm == NormKind::kRms) {
+    return linear.PrepareNormedRow(forms, weight.data(), spec.norm_eps, x, row, hidden);
+  }
+  float* normed = scratch.normed + row * hidden;
+  if (weight.empty()) {
+    std::copy_n(x, hidden, normed);
+  } else {
+    Norm(weight.data(), bias.empty() ? nullptr : bias.data(), x, hidden, normed);
+  }
+  return linear.PrepareRow(forms, normed, row, hidden);
+}
+
+void BlockContext::NormHidden(const Vector& weight, const Vector& bias, const InputForms& forms) {
   ForTokens([&](int64_t token) {
-    const float* from = scratch.hidden + token * hidden;
-    float* to = scratch.normed + token * hidden;
-    if (weight.empty()) {
-      std::copy_n(from, hidden, to);
-    } else {
-      Norm(weight.data(), bias.empty() ? nullptr : bias.data(), from, hidden, to);
-    }
-    PrepareRow(forms, to, token, hidden);
+    if (PrepareNormed(forms, weight, bias, scratch.hidden + token * spec.hidden, token)) return;
+    not_finite.store(true, std::memory_order_relaxed);
   });
 }
 

@@ -61,7 +61,12 @@ class BlockContext {
 
   // The architecture's norm of one row, in this thread. `bias` may be null. out may be x.
   void Norm(const float* weight, const float* bias, const float* x, int64_t n, float* out) const;
-  // scratch.normed = norm of scratch.hidden, or a copy where `weight` is empty; prepared as `forms` say.
+  // In this thread: the norm of one hidden state, or a copy where `weight` is empty, as row `row` of the input
+  // scratch.normed, prepared as `forms` say. An RMS norm that is wanted as one int8 kind alone is quantised on the way
+  // and not written. False as Linear::PrepareRow.
+  bool PrepareNormed(const InputForms& forms, const Vector& weight, const Vector& bias, const float* x,
+                     int64_t row) const;
+  // The same of all tokens of scratch.hidden.
   void NormHidden(const Vector& weight, const Vector& bias, const InputForms& forms);
   // In this thread: one row, as Linear::PrepareRow.
   void PrepareRow(const InputForms& forms, const float* x, int64_t row, int64_t cols);

@@ -238,12 +238,10 @@ std::vector<CpuStage::HeadRow> CpuStage::ChooseHeadRows(const Step& step, StepRe
 }
 
 absl::Status CpuStage::ComputeLogits(std::span<const HeadRow> rows) {
-  const int64_t hidden = spec_.hidden;
   const InputForms forms{&weights_.head};
   for (size_t i = 0; i < rows.size(); ++i) {
-    float* normed = scratch_.normed + i * hidden;
-    NormOutput(rows[i].token, normed);
-    if (!linear_.PrepareRow(forms, normed, i, hidden)) {
+    const float* x = scratch_.hidden + rows[i].token * spec_.hidden;
+    if (!block_.PrepareNormed(forms, weights_.output_norm, weights_.output_norm_bias, x, static_cast<int64_t>(i))) {
       return absl::InternalError("the last hidden state is infinite or not a number: the weights are broken");
     }
   }

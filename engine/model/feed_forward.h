@@ -17,7 +17,11 @@ class FeedForward {
   explicit FeedForward(BlockContext& context);
 
   // What it wants of a layer's input. Experts take theirs from the plain values.
-  static InputForms Wants(const LayerWeights& weights) { return {&weights.gate, &weights.up, &weights.router}; }
+  static InputForms Wants(const LayerWeights& weights) {
+    InputForms forms = {&weights.gate, &weights.up, &weights.router};
+    if (!weights.router.empty()) forms.Add(ActivationKind::kF32);
+    return forms;
+  }
   // Adds the result for scratch.normed, prepared, to scratch.hidden.
   void Run(const LayerWeights& weights);
 

@@ -11,17 +11,31 @@ bool AllFinite(const float* values, int64_t count) {
   return bad == 0;
 }
 
+Int8Rows Linear::RowAt(ActivationKind kind, int64_t row, int64_t cols) const {
+  const bool small = kind == ActivationKind::kInt8Block32;
+  const Int8Rows& all = small ? scratch_.int8_block32 : scratch_.int8_block256;
+  return {all.q + row * cols, all.scale + row * (cols / (small ? 32 : 256)), all.sum16 + row * (cols / 16)};
+}
+
 bool Linear::PrepareRow(const InputForms& forms, const float* x, int64_t row, int64_t cols) const {
   if (!AllFinite(x, cols)) return false;
   if (forms.Has(ActivationKind::kInt8Block32)) {
-    const Int8Rows& to = scratch_.int8_block32;
-    kernels_.quantize_block32(x, cols, to.q + row * cols, to.scale + row * (cols / 32), to.sum16 + row * (cols / 16));
+    const Int8Rows to = RowAt(ActivationKind::kInt8Block32, row, cols);
+    kernels_.quantize_block32(x, cols, to.q, to.scale, to.sum16);
   }
   if (forms.Has(ActivationKind::kInt8Block256)) {
-    const Int8Rows& to = scratch_.int8_block256;
-    kernels_.quantize_block256(x, cols, to.q + row * cols, to.scale + row * (cols / 256), to.sum16 + row * (cols / 16));
+    const Int8Rows to = RowAt(ActivationKind::kInt8Block256, row, cols);
+    kernels_.quantize_block256(x, cols, to.q, to.scale, to.sum16);
   }
   return true;
+}
+
+bool Linear::PrepareNormedRow(const InputForms& forms, const float* weight, float eps, const float* x, int64_t row,
+                              int64_t cols) const {
+  const bool small = forms.Is(ActivationKind::kInt8Block32);
+  const Int8Rows to = RowAt(small ? ActivationKind::kInt8Block32 : ActivationKind::kInt8Block256, row, cols);
+  const auto kernel = small ? kernels_.rms_norm_quantize32 : kernels_.rms_norm_quantize256;
+  return kernel(x, weight, cols, eps, to.q, to.scale, to.sum16);
 }
 
 void Linear::Multiply(const PackedMatrix& weights, const float* input, int64_t first_row, int64_t rows,
@@ -32,11 +46,10 @@ void Linear::Multiply(const PackedMatrix& weights, const float* input, int64_t f
   if (kind == ActivationKind::kF32) {
     x.f32 = input + first_row * cols;
   } else {
-    const Int8Rows& from = kind == ActivationKind::kInt8Block32 ? scratch_.int8_block32 : scratch_.int8_block256;
-    const int64_t block = kind == ActivationKind::kInt8Block32 ? 32 : 256;
-    x.q = from.q + first_row * cols;
-    x.scale = from.scale + first_row * (cols / block);
-    x.sum16 = from.sum16 + first_row * (cols / 16);
+    const Int8Rows from = RowAt(kind, first_row, cols);
+    x.q = from.q;
+    x.scale = from.scale;
+    x.sum16 = from.sum16;
   }
   kernels_.MatMulFor(weights.type())({.weights = weights.view(),
                                       .x = x,

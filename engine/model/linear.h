@@ -25,7 +25,10 @@ class InputForms {
     if (!matrix.empty()) bits_ |= Bit(ActivationKindFor(matrix.type()));
   }
   void Add(const InputForms& other) { bits_ |= other.bits_; }
+  void Add(ActivationKind kind) { bits_ |= Bit(kind); }
   bool Has(ActivationKind kind) const { return (bits_ & Bit(kind)) != 0; }
+  // Whether `kind` is all that is wanted.
+  bool Is(ActivationKind kind) const { return bits_ == Bit(kind); }
 
  private:
   static uint32_t Bit(ActivationKind kind) { return 1u << static_cast<int>(kind); }
@@ -44,6 +47,10 @@ class Linear {
   // Prepares row `row` of an input of `cols` columns, whose values are at `x`. False, and nothing prepared, if the row
   // has a value that is not finite.
   bool PrepareRow(const InputForms& forms, const float* x, int64_t row, int64_t cols) const;
+  // The same for the RMS norm of `x` in one pass, for forms that are one int8 kind: the norm's floats go nowhere.
+  // False, and nothing of use prepared, if one of them is not finite.
+  bool PrepareNormedRow(const InputForms& forms, const float* weight, float eps, const float* x, int64_t row,
+                        int64_t cols) const;
 
   // The products of the prepared rows [first_row, first_row + rows) of `input` with row groups [group_begin, group_end)
   // of `weights`. The first row's go to output[0, weights.rows()), the next one's `stride` elements further.
@@ -51,6 +58,9 @@ class Linear {
                 int64_t group_end, float* output, int64_t stride) const;
 
  private:
+  // Where row `row` of an input of `cols` columns lies, of an int8 kind.
+  Int8Rows RowAt(ActivationKind kind, int64_t row, int64_t cols) const;
+
   const KernelTable& kernels_;
   const Scratch& scratch_;
 };

@@ -13,7 +13,13 @@ absl::Status TransformerBlock::Forward(const LayerWeights& weights, const LayerS
   const Scratch& scratch = context_.scratch;
   const bool parallel = context_.spec.parallel;
 
-  context_.NormHidden(weights.attn_norm, weights.attn_norm_bias, AttentionLayer::Wants(weights));
+  InputForms attention_input = AttentionLayer::Wants(weights), ffn_input = FeedForward::Wants(weights);
+  // Adapters take the plain values, and so does the FFN of a parallel layer, for which they are prepared once attention
+  // is done with the int8 buffers.
+  if (context_.adapters.active() || parallel) attention_input.Add(ActivationKind::kF32);
+  if (context_.adapters.active()) ffn_input.Add(ActivationKind::kF32);
+
+  context_.NormHidden(weights.attn_norm, weights.attn_norm_bias, attention_input);
   attention_.ProjectAndStore(weights, spec, layer);
   // The FFN of a parallel layer takes its input before attention changes the residual stream.
   if (parallel && !weights.ffn_norm.empty()) context_.NormHidden(weights.ffn_norm, weights.ffn_norm_bias, {});
@@ -21,9 +27,9 @@ absl::Status TransformerBlock::Forward(const LayerWeights& weights, const LayerS
   context_.ProjectAndAdd(weights.output, weights.output_bias, weights.attn_post_norm, attended);
 
   if (parallel) {
-    context_.PrepareRows(FeedForward::Wants(weights), scratch.normed, tokens, context_.spec.hidden);
+    context_.PrepareRows(ffn_input, scratch.normed, tokens, context_.spec.hidden);
   } else {
-    context_.NormHidden(weights.ffn_norm, weights.ffn_norm_bias, FeedForward::Wants(weights));
+    context_.NormHidden(weights.ffn_norm, weights.ffn_norm_bias, ffn_input);
   }
   feed_forward_.Run(weights);
 

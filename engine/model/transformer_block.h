@@ -43,6 +43,11 @@ class TransformerBlock {
   void Norm(const Vector& weight, const Vector& bias, const float* x, float* out) const {
     context_.Norm(weight.data(), bias.empty() ? nullptr : bias.data(), x, context_.spec.hidden, out);
   }
+  // As BlockContext::PrepareNormed.
+  bool PrepareNormed(const InputForms& forms, const Vector& weight, const Vector& bias, const float* x,
+                     int64_t row) const {
+    return context_.PrepareNormed(forms, weight, bias, x, row);
+  }
 
  private:
   BlockContext context_;

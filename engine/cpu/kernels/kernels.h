@@ -14,6 +14,10 @@ template <TensorType kType>
 void MatMulBlocks(const MatMulArgs& args);  // any quantised type
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
+bool RmsNormQuantize32(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                       int32_t* sum16);
+bool RmsNormQuantize256(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                        int32_t* sum16);
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
 void LayerNorm(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* out);
 void RopePairs(float* x, int heads, int stride, int rope_dims, const float* cos, const float* sin);
@@ -44,6 +48,10 @@ template <TensorType kType>
 void MatMulPlanes(const MatMulArgs& args);  // the other quantised types
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
+bool RmsNormQuantize32(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                       int32_t* sum16);
+bool RmsNormQuantize256(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                        int32_t* sum16);
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
 void LayerNorm(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* out);
 void RopePairs(float* x, int heads, int stride, int rope_dims, const float* cos, const float* sin);
@@ -85,6 +93,10 @@ template <TensorType kType>
 void MatMulPlanes(const MatMulArgs& args);  // the other quantised types
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
+bool RmsNormQuantize32(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                       int32_t* sum16);
+bool RmsNormQuantize256(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                        int32_t* sum16);
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
 void SiluMul(const float* gate, const float* up, int64_t n, float* out);
 void Attention(const AttentionArgs& args);
@@ -113,6 +125,10 @@ template <TensorType kType>
 void MatMulPlanes(const MatMulArgs& args);  // the other quantised types
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16);
+bool RmsNormQuantize32(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                       int32_t* sum16);
+bool RmsNormQuantize256(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                        int32_t* sum16);
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out);
 void LayerNorm(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* out);
 void RopePairs(float* x, int heads, int stride, int rope_dims, const float* cos, const float* sin);

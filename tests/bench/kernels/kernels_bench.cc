@@ -140,6 +140,8 @@ void VectorOp(benchmark::State& state, Isa isa, int op) {
     if (op == 4) kernels.quantize_block32(a.data(), kLength, q.data(), scale.data(), sum16.data());
     if (op == 5) kernels.quantize_block256(a.data(), kLength, q.data(), scale.data(), sum16.data());
     if (op == 6) kernels.f32_to_f16(a.data(), kLength, half.data());
+    if (op == 7) kernels.rms_norm_quantize32(a.data(), b.data(), kLength, 1e-5f, q.data(), scale.data(), sum16.data());
+    if (op == 8) kernels.rms_norm_quantize256(a.data(), b.data(), kLength, 1e-5f, q.data(), scale.data(), sum16.data());
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * kLength);
@@ -156,8 +158,15 @@ void RegisterAll() {
   benchmark::RegisterBenchmark("fork_join", ForkJoin)
       ->DenseRange(2, std::max(2, ThreadPool::PhysicalCores()))
       ->UseRealTime();
-  constexpr const char* kOps[] = {"rms_norm",         "silu_mul",          "add",       "rope_pairs",
-                                  "quantize_block32", "quantize_block256", "f32_to_f16"};
+  constexpr const char* kOps[] = {"rms_norm",
+                                  "silu_mul",
+                                  "add",
+                                  "rope_pairs",
+                                  "quantize_block32",
+                                  "quantize_block256",
+                                  "f32_to_f16",
+                                  "rms_norm_quantize32",
+                                  "rms_norm_quantize256"};
   for (const Isa isa : SupportedIsas()) {
     const std::string suffix = absl::StrCat("/", IsaName(isa));
     for (const BlockFormat& format : AllBlockFormats()) {
@@ -188,7 +197,7 @@ void RegisterAll() {
         }
       }
     }
-    for (int op = 0; op < 7; ++op) benchmark::RegisterBenchmark((kOps[op] + suffix).c_str(), VectorOp, isa, op);
+    for (int op = 0; op < 9; ++op) benchmark::RegisterBenchmark((kOps[op] + suffix).c_str(), VectorOp, isa, op);
   }
 }
 

@@ -39,6 +39,16 @@ Quantized Quantize(const KernelTable& kernels, int block, const std::vector<floa
   return out;
 }
 
+// Whether the norm is finite, and what becomes of it.
+std::pair<bool, Quantized> NormQuantize(const KernelTable& kernels, int block, const std::vector<float>& x,
+                                        const std::vector<float>& weight) {
+  const int64_t n = static_cast<int64_t>(x.size());
+  Quantized out{std::vector<int8_t>(n, 99), std::vector<float>(n / block, -1), std::vector<int32_t>(n / 16, -1)};
+  const auto kernel = block == 32 ? kernels.rms_norm_quantize32 : kernels.rms_norm_quantize256;
+  const bool finite = kernel(x.data(), weight.data(), n, 1e-6f, out.q.data(), out.scale.data(), out.sum16.data());
+  return {finite, out};
+}
+
 class QuantizeTest : public ::testing::TestWithParam<int> {};
 
 TEST_P(QuantizeTest, ScalarIsTheNearestIntegerAndSumsAreExact) {
@@ -108,6 +118,40 @@ TEST_P(QuantizeTest, EveryIsaEqualsScalar) {
         for (const Isa isa : VectorIsas()) {
           EXPECT_TRUE(want == Quantize(KernelsFor(isa), block, x))
               << IsaName(isa) << " " << blocks << " 2^" << low << " variant " << variant;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(QuantizeTest, WithANormBeforeEqualsTheTwoInTurn) {
+  const int block = GetParam();
+  Rng rng(block + 2);
+  for (const int blocks : {1, 2, 3, 5, 7, 16, 17}) {
+    const int64_t n = int64_t{blocks} * block;
+    for (const auto& [low, high] : {std::pair{-8, 4}, {-140, -110}, {-30, 30}, {0, 0}}) {
+      const std::vector<float> x = RandomFloats(rng, n, low, high), weight = RandomFloats(rng, n, -6, 3);
+      std::vector<float> normed(n);
+      Scalar().rms_norm(x.data(), weight.data(), n, 1e-6f, normed.data());
+      const Quantized want = Quantize(Scalar(), block, normed);
+      for (const Isa isa : SupportedIsas()) {
+        const auto [finite, got] = NormQuantize(KernelsFor(isa), block, x, weight);
+        EXPECT_TRUE(finite && want == got) << IsaName(isa) << " " << blocks << " 2^" << low;
+      }
+    }
+  }
+}
+
+TEST_P(QuantizeTest, ANormThatIsNotFiniteIsTold) {
+  const int block = GetParam();
+  Rng rng(block + 3);
+  for (int place = 0; place < 3 * block; place += 1 + place / 8) {
+    for (const float bad : {kInfinity, -kInfinity, kNan}) {
+      for (const bool in_weight : {false, true}) {
+        std::vector<float> x = RandomFloats(rng, 3 * block, -8, 4), weight = RandomFloats(rng, 3 * block, -6, 3);
+        (in_weight ? weight : x)[place] = bad;
+        for (const Isa isa : SupportedIsas()) {
+          EXPECT_FALSE(NormQuantize(KernelsFor(isa), block, x, weight).first) << IsaName(isa) << " " << place;
         }
       }
     }

@@ -51,6 +51,26 @@ inline void QuantizeBlocks(const float* x, int64_t cols, int8_t* q, float* scale
   }
 }
 
+// A block of the norm's values at a time goes through a buffer that never leaves the first level of cache.
+template <int kBlock>
+inline bool RmsNormQuantize(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                            int32_t* sum16) {
+  const __m256 inverse = _mm256_set1_ps(InverseRms(x, n, eps));
+  __m256 broken = _mm256_setzero_ps();
+  for (int64_t first = 0; first < n; first += kBlock) {
+    alignas(32) float normed[kBlock];
+    for (int i = 0; i < kBlock; i += 8) {
+      const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(x + first + i), inverse);
+      const __m256 v = _mm256_mul_ps(scaled, _mm256_loadu_ps(weight + first + i));
+      const __m256 zero = _mm256_sub_ps(v, v);  // NaN where v is infinite or NaN
+      broken = _mm256_or_ps(broken, _mm256_cmp_ps(zero, zero, _CMP_UNORD_Q));
+      _mm256_store_ps(normed + i, v);
+    }
+    QuantizeBlocks<kBlock>(normed, kBlock, q + first, scale + first / kBlock, sum16 + first / 16);
+  }
+  return _mm256_movemask_ps(broken) == 0;
+}
+
 }  // namespace
 
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16) {
@@ -59,6 +79,16 @@ void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int3
 
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16) {
   QuantizeBlocks<256>(x, cols, q, scale, sum16);
+}
+
+bool RmsNormQuantize32(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                       int32_t* sum16) {
+  return RmsNormQuantize<32>(x, weight, n, eps, q, scale, sum16);
+}
+
+bool RmsNormQuantize256(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                        int32_t* sum16) {
+  return RmsNormQuantize<256>(x, weight, n, eps, q, scale, sum16);
 }
 
 }  // namespace tandem::engine::avx2

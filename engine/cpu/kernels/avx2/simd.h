@@ -70,5 +70,29 @@ inline __m256 Capped(__m256 s, float cap) {
   return _mm256_sub_ps(_mm256_set1_ps(cap), below);
 }
 
+// What rms_norm multiplies by: 1 / sqrt(mean(x^2) + eps).
+inline float InverseRms(const float* x, int64_t n, float eps) {
+  __m256 sum0 = _mm256_setzero_ps();  // partials 0..7
+  __m256 sum1 = _mm256_setzero_ps();  // partials 8..15
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const __m256 a = _mm256_loadu_ps(x + i);
+    const __m256 b = _mm256_loadu_ps(x + i + 8);
+    sum0 = _mm256_fmadd_ps(a, a, sum0);
+    sum1 = _mm256_fmadd_ps(b, b, sum1);
+  }
+  // The partials are never -0, so adding the square of a masked-out zero leaves them.
+  if (i < n) {
+    const __m256 a = _mm256_maskload_ps(x + i, LaneMask(n - i));
+    sum0 = _mm256_fmadd_ps(a, a, sum0);
+    if (n - i > 8) {
+      const __m256 b = _mm256_maskload_ps(x + i + 8, LaneMask(n - i - 8));
+      sum1 = _mm256_fmadd_ps(b, b, sum1);
+    }
+  }
+  const float mean = FoldAfter8(_mm256_add_ps(sum0, sum1)) / static_cast<float>(n);
+  return 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean + eps)));
+}
+
 }  // namespace
 }  // namespace tandem::engine

@@ -91,28 +91,10 @@ void LayerNorm(const float* x, const float* weight, const float* bias, int64_t n
 }
 
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out) {
-  __m256 sum0 = _mm256_setzero_ps();  // partials 0..7
-  __m256 sum1 = _mm256_setzero_ps();  // partials 8..15
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const __m256 a = _mm256_loadu_ps(x + i);
-    const __m256 b = _mm256_loadu_ps(x + i + 8);
-    sum0 = _mm256_fmadd_ps(a, a, sum0);
-    sum1 = _mm256_fmadd_ps(b, b, sum1);
-  }
-  // The partials are never -0, so adding the square of a masked-out zero leaves them.
-  if (i < n) {
-    const __m256 a = _mm256_maskload_ps(x + i, LaneMask(n - i));
-    sum0 = _mm256_fmadd_ps(a, a, sum0);
-    if (n - i > 8) {
-      const __m256 b = _mm256_maskload_ps(x + i + 8, LaneMask(n - i - 8));
-      sum1 = _mm256_fmadd_ps(b, b, sum1);
-    }
-  }
-  const float mean = FoldAfter8(_mm256_add_ps(sum0, sum1)) / static_cast<float>(n);
-  const float inverse = 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean + eps)));
+  const float inverse = InverseRms(x, n, eps);
   const __m256 inverse8 = _mm256_set1_ps(inverse);
-  for (i = 0; i + 8 <= n; i += 8) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
     const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(x + i), inverse8);
     _mm256_storeu_ps(out + i, _mm256_mul_ps(scaled, _mm256_loadu_ps(weight + i)));
   }

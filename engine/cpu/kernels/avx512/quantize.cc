@@ -33,6 +33,27 @@ inline void QuantizeBlocks(const float* x, int64_t cols, int8_t* q, float* scale
   }
 }
 
+constexpr int kInfinityOrNan = 0x99;  // quiet NaN, both infinities, signalling NaN
+
+// A block of the norm's values at a time goes through a buffer that never leaves the first level of cache.
+template <int kBlock>
+inline bool RmsNormQuantize(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                            int32_t* sum16) {
+  const __m512 inverse = _mm512_set1_ps(InverseRms(x, n, eps));
+  __mmask16 broken = 0;
+  for (int64_t first = 0; first < n; first += kBlock) {
+    alignas(64) float normed[kBlock];
+    for (int i = 0; i < kBlock; i += 16) {
+      const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + first + i), inverse);
+      const __m512 v = _mm512_mul_ps(scaled, _mm512_loadu_ps(weight + first + i));
+      broken |= _mm512_fpclass_ps_mask(v, kInfinityOrNan);
+      _mm512_store_ps(normed + i, v);
+    }
+    QuantizeBlocks<kBlock>(normed, kBlock, q + first, scale + first / kBlock, sum16 + first / 16);
+  }
+  return broken == 0;
+}
+
 }  // namespace
 
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16) {
@@ -41,6 +62,16 @@ void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int3
 
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16) {
   QuantizeBlocks<256>(x, cols, q, scale, sum16);
+}
+
+bool RmsNormQuantize32(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                       int32_t* sum16) {
+  return RmsNormQuantize<32>(x, weight, n, eps, q, scale, sum16);
+}
+
+bool RmsNormQuantize256(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                        int32_t* sum16) {
+  return RmsNormQuantize<256>(x, weight, n, eps, q, scale, sum16);
 }
 
 }  // namespace tandem::engine::avx512

@@ -44,5 +44,17 @@ inline __m512 Exp(__m512 x) {
 // The fold 8, 4, 2, 1 of 16 partial sums: its first step.
 inline __m256 FoldBy8(__m512 v) { return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); }
 
+// What rms_norm multiplies by: 1 / sqrt(mean(x^2) + eps).
+inline float InverseRms(const float* x, int64_t n, float eps) {
+  __m512 partial = _mm512_setzero_ps();
+  for (int64_t i = 0; i < n; i += 16) {
+    // The partials are never -0, so adding the square of a masked-out zero leaves them.
+    const __m512 v = _mm512_maskz_loadu_ps(LaneMask(n - i < 16 ? n - i : 16), x + i);
+    partial = _mm512_fmadd_ps(v, v, partial);
+  }
+  const float mean = FoldAfter8(FoldBy8(partial)) / static_cast<float>(n);
+  return 1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean + eps)));
+}
+
 }  // namespace
 }  // namespace tandem::engine

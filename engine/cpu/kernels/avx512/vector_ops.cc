@@ -4,14 +4,7 @@
 namespace tandem::engine::avx512 {
 
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out) {
-  __m512 partial = _mm512_setzero_ps();
-  for (int64_t i = 0; i < n; i += 16) {
-    // The partials are never -0, so adding the square of a masked-out zero leaves them.
-    const __m512 v = _mm512_maskz_loadu_ps(LaneMask(n - i < 16 ? n - i : 16), x + i);
-    partial = _mm512_fmadd_ps(v, v, partial);
-  }
-  const float mean = FoldAfter8(FoldBy8(partial)) / static_cast<float>(n);
-  const __m512 inverse = _mm512_set1_ps(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean + eps))));
+  const __m512 inverse = _mm512_set1_ps(InverseRms(x, n, eps));
   for (int64_t i = 0; i < n; i += 16) {
     const __mmask16 mask = LaneMask(n - i < 16 ? n - i : 16);
     const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), inverse);

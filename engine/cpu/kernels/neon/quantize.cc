@@ -43,6 +43,25 @@ inline void QuantizeBlocks(const float* x, int64_t cols, int8_t* q, float* scale
   }
 }
 
+// A block of the norm's values at a time goes through a buffer that never leaves the first level of cache.
+template <int kBlock>
+inline bool RmsNormQuantize(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                            int32_t* sum16) {
+  const float inverse = InverseRms(x, n, eps);
+  uint32x4_t whole = vdupq_n_u32(~0u);
+  for (int64_t first = 0; first < n; first += kBlock) {
+    float normed[kBlock];
+    for (int i = 0; i < kBlock; i += 4) {
+      const float32x4_t v = vmulq_f32(vmulq_n_f32(vld1q_f32(x + first + i), inverse), vld1q_f32(weight + first + i));
+      const float32x4_t zero = vsubq_f32(v, v);  // NaN where v is infinite or NaN
+      whole = vandq_u32(whole, vceqq_f32(zero, zero));
+      vst1q_f32(normed + i, v);
+    }
+    QuantizeBlocks<kBlock>(normed, kBlock, q + first, scale + first / kBlock, sum16 + first / 16);
+  }
+  return vminvq_u32(whole) != 0;
+}
+
 }  // namespace
 
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16) {
@@ -51,6 +70,16 @@ void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int3
 
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16) {
   QuantizeBlocks<256>(x, cols, q, scale, sum16);
+}
+
+bool RmsNormQuantize32(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                       int32_t* sum16) {
+  return RmsNormQuantize<32>(x, weight, n, eps, q, scale, sum16);
+}
+
+bool RmsNormQuantize256(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                        int32_t* sum16) {
+  return RmsNormQuantize<256>(x, weight, n, eps, q, scale, sum16);
 }
 
 }  // namespace tandem::engine::neon

@@ -91,5 +91,28 @@ inline float Fold16(const float32x4_t (&p)[4]) {
   return vget_lane_f32(by2, 0) + vget_lane_f32(by2, 1);
 }
 
+// Sixteen strided partial sums: calls add(i, &partial[j]) for each four elements at i that partial[j] takes.
+template <typename Add>
+inline float SumStrided(int64_t n, Add add) {
+  float32x4_t partial[4] = {};
+  for (int64_t i = 0; i < n; i += 16) {
+    for (int j = 0; j < 4 && i + 4 * j < n; ++j) add(i + 4 * j, partial[j]);
+  }
+  return Fold16(partial);
+}
+
+// 1 / sqrt(x), without the call that the C library's root brings for the sake of errno.
+inline float InverseRoot(float x) { return 1.0f / vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0); }
+
+// What rms_norm multiplies by: 1 / sqrt(mean(x^2) + eps). Partials are never -0, so adding the zeros behind a tail
+// leaves them.
+inline float InverseRms(const float* x, int64_t n, float eps) {
+  const float squares = SumStrided(n, [&](int64_t i, float32x4_t& partial) {
+    const float32x4_t v = LoadTail(x + i, n - i);
+    partial = vfmaq_f32(partial, v, v);
+  });
+  return InverseRoot(squares / static_cast<float>(n) + eps);
+}
+
 }  // namespace
 }  // namespace tandem::engine

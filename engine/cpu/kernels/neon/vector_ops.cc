@@ -64,28 +64,10 @@ inline float32x4_t KeepLanes(float32x4_t v, int64_t left) {
   return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), kept));
 }
 
-// Sixteen strided partial sums: calls add(i, &partial[j]) for each four elements at i that partial[j] takes.
-template <typename Add>
-inline float SumStrided(int64_t n, Add add) {
-  float32x4_t partial[4] = {};
-  for (int64_t i = 0; i < n; i += 16) {
-    for (int j = 0; j < 4 && i + 4 * j < n; ++j) add(i + 4 * j, partial[j]);
-  }
-  return Fold16(partial);
-}
-
-// 1 / sqrt(x), without the call that the C library's root brings for the sake of errno.
-inline float InverseRoot(float x) { return 1.0f / vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0); }
-
 }  // namespace
 
-// Partials are never -0, so adding the zeros behind a tail leaves them.
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out) {
-  const float squares = SumStrided(n, [&](int64_t i, float32x4_t& partial) {
-    const float32x4_t v = LoadTail(x + i, n - i);
-    partial = vfmaq_f32(partial, v, v);
-  });
-  const float inverse = InverseRoot(squares / static_cast<float>(n) + eps);
+  const float inverse = InverseRms(x, n, eps);
   for (int64_t i = 0; i < n; i += 4) {
     const float32x4_t scaled = vmulq_n_f32(LoadTail(x + i, n - i), inverse);
     StoreTail(out + i, n - i, vmulq_f32(scaled, LoadTail(weight + i, n - i)));

@@ -2,6 +2,7 @@
 
 #include "engine/cpu/kernels/kernels.h"
 #include "engine/cpu/kernels/quantize_constants.h"
+#include "engine/cpu/kernels/scalar/scalar_common.h"
 
 namespace tandem::engine::scalar {
 namespace {
@@ -31,6 +32,21 @@ void QuantizeBlocks(const float* x, int64_t cols, int block, int8_t* q, float* s
   }
 }
 
+bool RmsNormQuantize(int block, const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                     int32_t* sum16) {
+  const float inverse = InverseRms(x, n, eps);
+  bool whole = true;
+  for (int64_t first = 0; first < n; first += block) {
+    float normed[256];
+    for (int i = 0; i < block; ++i) {
+      normed[i] = (x[first + i] * inverse) * weight[first + i];
+      whole = whole && std::isfinite(normed[i]);
+    }
+    QuantizeBlocks(normed, block, block, q + first, scale + first / block, sum16 + first / 16);
+  }
+  return whole;
+}
+
 }  // namespace
 
 void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16) {
@@ -39,6 +55,16 @@ void QuantizeBlock32(const float* x, int64_t cols, int8_t* q, float* scale, int3
 
 void QuantizeBlock256(const float* x, int64_t cols, int8_t* q, float* scale, int32_t* sum16) {
   QuantizeBlocks(x, cols, 256, q, scale, sum16);
+}
+
+bool RmsNormQuantize32(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                       int32_t* sum16) {
+  return RmsNormQuantize(32, x, weight, n, eps, q, scale, sum16);
+}
+
+bool RmsNormQuantize256(const float* x, const float* weight, int64_t n, float eps, int8_t* q, float* scale,
+                        int32_t* sum16) {
+  return RmsNormQuantize(256, x, weight, n, eps, q, scale, sum16);
 }
 
 }  // namespace tandem::engine::scalar

@@ -3,17 +3,11 @@
 #include "engine/cpu/canonical_math.h"
 #include "engine/cpu/kernels/activation_constants.h"
 #include "engine/cpu/kernels/kernels.h"
+#include "engine/cpu/kernels/scalar/scalar_common.h"
 #include "engine/quant/block_format.h"
 
 namespace tandem::engine::scalar {
 namespace {
-
-float Fold16(float* p) {
-  for (int half = 8; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) p[i] += p[i + half];
-  }
-  return p[0];
-}
 
 float GeluTanh(float x) {
   if (x <= -kGeluRange) return 0.0f;
@@ -26,10 +20,7 @@ float GeluTanh(float x) {
 }  // namespace
 
 void RmsNorm(const float* x, const float* weight, int64_t n, float eps, float* out) {
-  float partial[16] = {};
-  for (int64_t i = 0; i < n; ++i) partial[i % 16] = std::fma(x[i], x[i], partial[i % 16]);
-  const float mean = Fold16(partial) / static_cast<float>(n);
-  const float inverse = 1.0f / std::sqrt(mean + eps);
+  const float inverse = InverseRms(x, n, eps);
   for (int64_t i = 0; i < n; ++i) out[i] = (x[i] * inverse) * weight[i];
 }
 
