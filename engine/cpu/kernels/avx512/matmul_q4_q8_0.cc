@@ -31,6 +31,24 @@ struct UnpackQ4_0 {
   }
 };
 
+// Cache lines of a block, counted from its beginning.
+struct LineRange {
+  int first, end;
+};
+
+// The part of the groups that follow that a pass over kRows tokens from `row` on asks for, of each of their blocks. All
+// passes over a group but the first find it in a cache; would they not each ask for a part of what comes next, memory
+// would rest meanwhile. None where one pass is enough.
+template <int kBlockBytes, int kRows>
+inline LineRange PartToFetch(const MatMulArgs& args, int row) {
+  constexpr int kLines = (kBlockBytes + 63) / 64;
+  if (args.rows == kRows) return {0, 0};
+  return {kLines * row / args.rows, kLines * (row + kRows) / args.rows};
+}
+inline void Fetch(const std::byte* block, LineRange lines) {
+  for (int line = lines.first; line < lines.end; ++line) Prefetch<2>(block + 64 * line);
+}
+
 template <typename Unpack>
 struct MatMulBlock32 {
   template <int kGroups, int kRows>
@@ -43,6 +61,7 @@ struct MatMulBlock32 {
     const int8_t* x = args.x.q + row * cols;
     const int32_t* sum16 = args.x.sum16 + row * (cols / 16);
     const float* scale = args.x.scale + row * blocks;
+    const LineRange part = PartToFetch<kBlockBytes, kRows>(args, row);
     __m512 acc[kGroups][kRows];
 #pragma GCC unroll 8
     for (int g = 0; g < kGroups; ++g) {
@@ -50,10 +69,12 @@ struct MatMulBlock32 {
       for (int r = 0; r < kRows; ++r) acc[g][r] = _mm512_setzero_ps();
     }
     for (int64_t b = 0; b < blocks; ++b, block += kBlockBytes, x += kBlock, sum16 += 2) {
-      if constexpr (Unpack::kFetchesAhead) {
+      if (Unpack::kFetchesAhead && args.rows == kRows) {
 #pragma GCC unroll 8
         for (int g = 0; g < kGroups; ++g) PrefetchAfter<kBlockBytes>(block + g * group_bytes);
       }
+#pragma GCC unroll 8
+      for (int g = 0; g < kGroups; ++g) Fetch(block + (kGroups + g) * group_bytes, part);
       // The instruction wants unsigned weights; the dot product starts at what their bias adds too much.
       __m512i dot[kGroups][kRows];
 #pragma GCC unroll 8
