@@ -468,7 +468,7 @@ void Dispatcher::End(uint64_t id, const absl::Status& status) {
     live_.erase(id);
   }
   if (options_.observer != nullptr) {
-    options_.observer->OnFinished(status.code(), result.prompt_tokens, result.generated_tokens);
+    options_.observer->OnFinished(status.code(), result);
   }
   task.listener->OnFinished(status, result);
 }

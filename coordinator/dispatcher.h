@@ -109,7 +109,7 @@ class DispatcherObserver {
   virtual ~DispatcherObserver() = default;
   virtual void OnStep(const StepReport& report) = 0;
   virtual void OnFirstToken(double seconds_since_arrival) = 0;
-  virtual void OnFinished(absl::StatusCode code, int32_t prompt_tokens, int32_t generated_tokens) = 0;
+  virtual void OnFinished(absl::StatusCode code, const GenerationResult& result) = 0;
 };
 
 struct DispatcherStats {

@@ -65,36 +65,32 @@ class StatsCollectable : public prometheus::Collectable {
   }
 
  private:
-  // One value and its only label, if it has any.
-  struct Sample {
-    std::string label, text;
-    double value;
-  };
-
   const std::function<DispatcherStats()> stats_;
 };
 
 }  // namespace
 
 struct CoordinatorMetrics::Parts {
-  prometheus::Counter& Tokens(const char* direction) {
-    return prometheus::BuildCounter()
-        .Name("coordinator_tokens_total")
-        .Help("Prompt tokens taken (in) and tokens generated (out)")
-        .Register(*registry)
-        .Add({{"direction", direction}});
+  prometheus::Family<prometheus::Counter>& Counter(const char* name, const char* help) {
+    return prometheus::BuildCounter().Name(name).Help(help).Register(*registry);
   }
   void ObserveStep(const std::string& stage, const char* part, double seconds) {
     step.Add({{"stage", stage}, {"part", part}}, StepBuckets()).Observe(seconds);
   }
 
   const std::shared_ptr<prometheus::Registry> registry = std::make_shared<prometheus::Registry>();
-  prometheus::Family<prometheus::Counter>& requests = prometheus::BuildCounter()
-                                                          .Name("coordinator_requests_total")
-                                                          .Help("Generations ended, by outcome")
-                                                          .Register(*registry);
-  prometheus::Counter& tokens_in = Tokens("in");
-  prometheus::Counter& tokens_out = Tokens("out");
+  prometheus::Family<prometheus::Counter>& requests =
+      Counter("coordinator_requests_total", "Generations ended, by outcome");
+  prometheus::Family<prometheus::Counter>& tokens =
+      Counter("coordinator_tokens_total", "Prompt tokens taken (in) and tokens generated (out)");
+  prometheus::Counter& tokens_in = tokens.Add({{"direction", "in"}});
+  prometheus::Counter& tokens_out = tokens.Add({{"direction", "out"}});
+  prometheus::Counter& cached_tokens =
+      Counter("coordinator_cached_tokens_total", "Prompt tokens that were computed for another request").Add({});
+  prometheus::Family<prometheus::Counter>& guesses =
+      Counter("coordinator_guessed_tokens_total", "Tokens guessed ahead, by what became of them");
+  prometheus::Counter& right_guesses = guesses.Add({{"outcome", "right"}});
+  prometheus::Counter& wrong_guesses = guesses.Add({{"outcome", "wrong"}});
   prometheus::Histogram& first_token = prometheus::BuildHistogram()
                                            .Name("coordinator_time_to_first_token_seconds")
                                            .Help("From a request's arrival to its first token")
@@ -149,11 +145,14 @@ void CoordinatorMetrics::OnFirstToken(double seconds_since_arrival) {
   parts_->first_token.Observe(seconds_since_arrival);
 }
 
-void CoordinatorMetrics::OnFinished(absl::StatusCode code, int32_t prompt_tokens, int32_t generated_tokens) {
+void CoordinatorMetrics::OnFinished(absl::StatusCode code, const GenerationResult& result) {
   const std::string outcome = absl::AsciiStrToLower(absl::StatusCodeToString(code));
   parts_->requests.Add({{"outcome", outcome}}).Increment();
-  parts_->tokens_in.Increment(prompt_tokens);
-  parts_->tokens_out.Increment(generated_tokens);
+  parts_->tokens_in.Increment(result.prompt_tokens);
+  parts_->tokens_out.Increment(result.generated_tokens);
+  parts_->cached_tokens.Increment(result.cached_tokens);
+  parts_->right_guesses.Increment(result.right_guesses);
+  parts_->wrong_guesses.Increment(result.guessed_tokens - result.right_guesses);
 }
 
 }  // namespace tandem::coordinator

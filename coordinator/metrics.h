@@ -42,7 +42,7 @@ class CoordinatorMetrics : public DispatcherObserver {
 
   void OnStep(const StepReport& report) override;
   void OnFirstToken(double seconds_since_arrival) override;
-  void OnFinished(absl::StatusCode code, int32_t prompt_tokens, int32_t generated_tokens) override;
+  void OnFinished(absl::StatusCode code, const GenerationResult& result) override;
 
  private:
   struct Parts;

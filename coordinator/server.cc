@@ -86,9 +86,7 @@ class Observers : public DispatcherObserver {
     steps_.OnStep(report);
   }
   void OnFirstToken(double seconds_since_arrival) override { metrics_.OnFirstToken(seconds_since_arrival); }
-  void OnFinished(absl::StatusCode code, int32_t prompt_tokens, int32_t generated_tokens) override {
-    metrics_.OnFinished(code, prompt_tokens, generated_tokens);
-  }
+  void OnFinished(absl::StatusCode code, const GenerationResult& result) override { metrics_.OnFinished(code, result); }
 
  private:
   CoordinatorMetrics& metrics_;
@@ -108,7 +106,7 @@ struct Coordinator::Parts {
             [this](uint64_t epoch, absl::Status why) { manager.OnPipelineBroken(epoch, std::move(why)); },
             [this](bool serving) { server->GetHealthCheckService()->SetServingStatus(kHealthName, serving); }),
         manager(*model, ClusterOptionsOf(config), ends),
-        generate(*model, dispatcher, [this](absl::StatusCode code) { metrics.OnFinished(code, 0, 0); }),
+        generate(*model, dispatcher, [this](absl::StatusCode code) { metrics.OnFinished(code, {}); }),
         cluster(*model, manager, file_reader, steps, [this](v1::ClusterState* state) { Complete(state); }) {}
 
   Dispatcher::Options DispatcherOptions(const CoordinatorConfig& config, std::unique_ptr<DraftModel> draft) {

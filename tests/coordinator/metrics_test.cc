@@ -45,8 +45,10 @@ TEST(CoordinatorMetricsTest, TextHasEveryFamily) {
     return stats;
   });
   ASSERT_TRUE(served.ok()) << served;
-  metrics.OnFinished(absl::StatusCode::kOk, 100, 20);
-  metrics.OnFinished(absl::StatusCode::kCancelled, 1, 2);
+  metrics.OnFinished(
+      absl::StatusCode::kOk,
+      {.prompt_tokens = 100, .generated_tokens = 20, .cached_tokens = 64, .guessed_tokens = 9, .right_guesses = 5});
+  metrics.OnFinished(absl::StatusCode::kCancelled, {.prompt_tokens = 1, .generated_tokens = 2});
   metrics.OnFirstToken(0.02);
   StepReport report;
   report.stages = {{0.001, 0.010, 0.004}, {0.002, 0.020, 0.005}};
@@ -59,6 +61,9 @@ TEST(CoordinatorMetricsTest, TextHasEveryFamily) {
   EXPECT_THAT(text, HasSubstr("coordinator_requests_total{outcome=\"cancelled\"} 1"));
   EXPECT_THAT(text, HasSubstr("coordinator_tokens_total{direction=\"in\"} 101"));
   EXPECT_THAT(text, HasSubstr("coordinator_tokens_total{direction=\"out\"} 22"));
+  EXPECT_THAT(text, HasSubstr("coordinator_cached_tokens_total 64"));
+  EXPECT_THAT(text, HasSubstr("coordinator_guessed_tokens_total{outcome=\"right\"} 5"));
+  EXPECT_THAT(text, HasSubstr("coordinator_guessed_tokens_total{outcome=\"wrong\"} 4"));
   EXPECT_THAT(text, HasSubstr("coordinator_time_to_first_token_seconds_sum 0.02"));
   EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"compute\",stage=\"1\"} 0.02"));
   EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"queue\",stage=\"0\"} 0.001"));

@@ -123,7 +123,7 @@ class FeedObserver : public DispatcherObserver {
   explicit FeedObserver(StepFeed& feed) : feed_(feed) {}
   void OnStep(const StepReport& report) override { feed_.OnStep(report); }
   void OnFirstToken(double) override {}
-  void OnFinished(absl::StatusCode, int32_t, int32_t) override {}
+  void OnFinished(absl::StatusCode, const GenerationResult&) override {}
 
  private:
   StepFeed& feed_;

@@ -35,7 +35,7 @@ class StepRecorder : public coordinator::DispatcherObserver {
     wire_.push_back((report.round_trip_s - compute - queue) * 1e6);
   }
   void OnFirstToken(double) override {}
-  void OnFinished(absl::StatusCode, int32_t, int32_t) override {}
+  void OnFinished(absl::StatusCode, const coordinator::GenerationResult&) override {}
 
   double Print(const char* name) {
     const double total = Median(&total_);
