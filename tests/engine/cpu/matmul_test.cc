@@ -90,7 +90,8 @@ TEST_P(MatMulTest, EveryIsaEqualsScalar) {
   std::vector<MatMulCase> cases;
   for (const bool extreme : {false, true}) {
     for (int tokens = 1; tokens <= 9; ++tokens) cases.push_back({type, 37, 3 * block, tokens, extreme});
-    for (const int tokens : {12, 13, 15, 17, 23, 96, 97, 200}) cases.push_back({type, 53, 2 * block, tokens, extreme});
+    for (const int tokens : {12, 13, 15, 17, 23, 39, 40, 96, 97, 200})
+      cases.push_back({type, 53, 2 * block, tokens, extreme});
     for (const int64_t rows : {1, 15, 16, 17, 64, 100}) cases.push_back({type, rows, 2 * block, 2, extreme});
     for (const int64_t blocks : {1, 2, 5, 8, 13}) cases.push_back({type, 48, blocks * block, 5, extreme});
     cases.push_back({type, 33, block == 1 ? 517 : 9 * block, 18, extreme});

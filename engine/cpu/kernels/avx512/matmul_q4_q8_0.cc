@@ -5,7 +5,7 @@ namespace tandem::engine::avx512 {
 namespace {
 
 // From so many tokens on, expanding the weights once for all (matmul_planes.cc) is faster.
-constexpr int kManyRows = 12;
+constexpr int kManyRows = 40;
 
 constexpr int kBlock = 32;
 
