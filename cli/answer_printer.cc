@@ -69,15 +69,16 @@ void AnswerPrinter::PrintClosingLine(const v1::GenerateResponse& last) const {
   // The first token comes with the prefill; decoding is what follows it.
   const uint32_t decoded = usage.generated_tokens() > 0 ? usage.generated_tokens() - 1 : 0;
   const uint32_t computed = usage.prompt_tokens() - std::min(usage.prompt_tokens(), usage.cached_tokens());
-  std::string cached, guesses;
+  std::string cached, guesses, shifts;
   if (usage.cached_tokens() > 0) cached = absl::StrCat(" (and ", usage.cached_tokens(), " computed before)");
   if (usage.guessed_tokens() > 0) {
     guesses = absl::StrCat(" (", usage.right_guesses(), " of ", usage.guessed_tokens(), " guesses right)");
   }
-  std::fprintf(stderr, "[prefill %u tokens%s, %s | decode %u tokens%s, %s | %s | seed %llu]\n", computed,
+  if (usage.context_shifts() > 0) shifts = absl::StrCat(", context shifted ", usage.context_shifts(), " times");
+  std::fprintf(stderr, "[prefill %u tokens%s, %s | decode %u tokens%s, %s | %s%s | seed %llu]\n", computed,
                cached.c_str(), Rate(computed, last.timings().prefill_s()).c_str(), usage.generated_tokens(),
                guesses.c_str(), Rate(decoded, last.timings().decode_s()).c_str(), ReasonText(last.finish_reason()),
-               static_cast<unsigned long long>(usage.seed()));
+               shifts.c_str(), static_cast<unsigned long long>(usage.seed()));
 }
 
 }  // namespace tandem::cli

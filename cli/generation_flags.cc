@@ -130,6 +130,15 @@ void AddGenerationFlags(CLI::App& command, GenerationFlags* flags) {
       ->excludes(grammar);
   command.add_option("--max-tokens", flags->max_tokens,
                      "Generate at most this many tokens; default: until the context is full");
+  CLI::Option* at_end =
+      command
+          .add_option("--at-context-end", flags->at_context_end,
+                      "When the context is full: stop; or shift, drop the oldest tokens and go on, to --max-tokens")
+          ->check(CLI::IsMember({"stop", "shift"}))
+          ->capture_default_str();
+  command.add_option("--keep", flags->keep, "Tokens at the prompt's beginning that a shift keeps, beside BOS")
+      ->needs(at_end)
+      ->capture_default_str();
   command.add_option("--stop", flags->stop, "End before this text; may be repeated")->allow_extra_args(false);
   AddLoraFlag(command, &flags->lora);
   command.add_flag("--ignore-end-of-turn", flags->ignore_end_of_turn, "Go on when the model ends its turn");
@@ -164,6 +173,8 @@ absl::Status ApplyGenerationFlags(const GenerationFlags& flags, v1::GenerateRequ
     TANDEM_ASSIGN_OR_RETURN(*request->mutable_json_schema(), FileOrText("--json-schema", flags.json_schema));
   }
   if (flags.max_tokens) request->set_max_tokens(*flags.max_tokens);
+  if (flags.at_context_end == "shift") request->set_at_context_end(v1::AT_CONTEXT_END_SHIFT);
+  request->set_keep(flags.keep);
   for (const std::string& stop : flags.stop) request->add_stop(stop);
   request->set_ignore_end_of_turn(flags.ignore_end_of_turn);
   return ApplyLoraFlag(flags.lora, request->mutable_lora());

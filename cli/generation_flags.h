@@ -40,12 +40,15 @@ struct GenerationFlags {
   std::vector<std::string> logit_bias;  // "ID=BIAS"
   std::string grammar, json_schema;     // a file, or the text itself
   std::optional<uint32_t> max_tokens;
+  std::string at_context_end = "stop";  // or "shift"
+  uint32_t keep = 0;
   std::vector<std::string> stop;
   bool ignore_end_of_turn = false;
   std::vector<std::string> lora;  // NAME[=SCALE]
 };
 void AddGenerationFlags(CLI::App& command, GenerationFlags* flags);
-// Fills sampling, dry, banned_text, grammar or json_schema, max_tokens, stop, ignore_end_of_turn and lora of `request`.
+// Fills sampling, dry, banned_text, grammar or json_schema, max_tokens, at_context_end, keep,
+// stop, ignore_end_of_turn and lora of `request`.
 // Errors: kInvalidArgument (a --logit-bias that is not ID=BIAS, a name in --filters that is none, a --lora whose scale
 // is no number).
 absl::Status ApplyGenerationFlags(const GenerationFlags& flags, v1::GenerateRequest* request);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/scheduler/context_shift.h"
 #include "coordinator/scheduler/retry_hint.h"
 #include "engine/base/status_macros.h"
 
@@ -108,6 +109,7 @@ absl::Status Dispatcher::CheckTask(const GenerationTask& task) const {
     return absl::InvalidArgumentError(absl::StrCat("the prompt has ", task.prompt.size(), " tokens; the context of ",
                                                    context_, " tokens has room for ", room));
   }
+  if (task.shift) TANDEM_RETURN_IF_ERROR(CheckKeep(task.keep, context_));
   if (queued_tasks_ >= options_.max_waiting) {
     return Overloaded(absl::StrCat("more than ", options_.max_waiting, " requests arrive at once"), kMinRetrySeconds);
   }
@@ -217,6 +219,8 @@ void Dispatcher::Handle(NewTask task) {
   spec.prompt = task.task.prompt;
   spec.max_tokens = task.task.max_tokens;
   spec.stop_ids = task.task.stop_ids;
+  spec.shift = task.task.shift;
+  spec.keep = task.task.keep;
   spec.output = task.task.output;
   // What a guide or mirostat says of a token depends on the one before.
   spec.may_guess = task.task.guide == nullptr && task.task.sampling.mirostat() == 0;
@@ -453,6 +457,7 @@ void Dispatcher::End(uint64_t id, const absl::Status& status) {
   if (const Sequence* sequence = scheduler_.Find(id); sequence != nullptr) {
     result.reason = sequence->finish;
     result.generated_tokens = sequence->generated_tokens();
+    result.shifts = sequence->shifts;
     result.cached_tokens = sequence->cached_tokens;
     result.guessed_tokens = sequence->guesses.guessed();
     result.right_guesses = sequence->guesses.right();

@@ -53,6 +53,9 @@ struct GenerationTask {
   std::shared_ptr<DrawGuide> guide;
   int32_t max_tokens = 1;
   std::vector<int32_t> stop_ids;
+  // As in SequenceSpec.
+  bool shift = false;
+  int32_t keep = 0;
   // What is wanted, as in SequenceSpec. Other than kSample nothing is generated, and of the fields above only the
   // prompt counts.
   engine::SliceOutput output = engine::SliceOutput::kSample;
@@ -68,6 +71,7 @@ struct GenerationResult {
   FinishReason reason = FinishReason::kNone;
   int32_t prompt_tokens = 0;
   int32_t generated_tokens = 0;
+  int32_t shifts = 0;          // how often the context was full and the oldest tokens were dropped
   int32_t cached_tokens = 0;   // of the prompt, that were computed before
   int32_t guessed_tokens = 0;  // speculation: how many were tried, and how many were what was then drawn
   int32_t right_guesses = 0;
@@ -161,7 +165,8 @@ class Dispatcher {
   void OnFrame(std::unique_ptr<v1::StepFrame> frame);
 
   // Returns the id of the generation. The listener may be called before this returns. Errors: kInvalidArgument (empty
-  // prompt, token out of range, max_tokens < 1, a prompt that leaves no room in the context), kUnavailable (no pipeline
+  // prompt, token out of range, max_tokens < 1, a prompt that leaves no room in the context, or `keep` too large for
+  // it), kUnavailable (no pipeline
   // for longer than pipeline_wait, or stopped), kResourceExhausted (queue full).
   absl::StatusOr<uint64_t> Submit(GenerationTask task, GenerationListener* listener);
   // Ends the generation with kCancelled. Unknown ids, such as of finished generations, are ignored.

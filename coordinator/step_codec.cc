@@ -159,6 +159,7 @@ v1::Slice* AppendSlice(const PlannedSlice& planned, const Sequence& sequence, co
   }
   if (planned.output != engine::SliceOutput::kSample) return slice;
   *slice->mutable_sampling() = sampling;
+  slice->set_dropped(static_cast<uint64_t>(sequence.dropped));
   if (penalty_window > 0) {
     const std::vector<int32_t> recent = sequence.TokensOf(std::max(0, end - guesses - penalty_window), end);
     slice->mutable_recent()->Add(recent.begin(), recent.end());

@@ -72,6 +72,7 @@ class ResponseMaker : public GenerationListener {
     response.mutable_usage()->set_cached_tokens(result.cached_tokens);
     response.mutable_usage()->set_guessed_tokens(result.guessed_tokens);
     response.mutable_usage()->set_right_guesses(result.right_guesses);
+    response.mutable_usage()->set_context_shifts(result.shifts);
     response.mutable_timings()->set_queue_s(result.queue_s);
     response.mutable_timings()->set_prefill_s(result.prefill_s);
     response.mutable_timings()->set_decode_s(result.decode_s);

@@ -145,6 +145,27 @@ absl::Status CheckStopStrings(const v1::GenerateRequest& request) {
   return absl::OkStatus();
 }
 
+// Whether the answer goes on at the end of the context, and what it keeps. `task` has the prompt.
+absl::Status SetContextEnd(const v1::GenerateRequest& request, const engine::Tokenizer& tokenizer,
+                           GenerationTask* task) {
+  if (!v1::AtContextEnd_IsValid(request.at_context_end())) {
+    return absl::InvalidArgumentError(absl::StrCat("at_context_end is ", static_cast<int>(request.at_context_end()),
+                                                   ", expected 0 to ", v1::AtContextEnd_MAX));
+  }
+  task->shift = request.at_context_end() == v1::AT_CONTEXT_END_SHIFT;
+  if (!task->shift) {
+    if (request.keep() == 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("keep is ", request.keep(), ", which says nothing without at_context_end: SHIFT"));
+  }
+  if (!request.has_max_tokens()) {
+    return absl::InvalidArgumentError("at_context_end is SHIFT, so max_tokens must be set: the context ends nothing");
+  }
+  const uint64_t bos = task->prompt.front() == tokenizer.bos() ? 1 : 0;
+  task->keep = static_cast<int32_t>(std::min<uint64_t>(request.keep() + bos, task->prompt.size()));
+  return absl::OkStatus();
+}
+
 absl::Status CheckTurn(const v1::GenerateRequest& request) {
   if (request.client().size() > kMaxClientBytes) {
     return absl::InvalidArgumentError(
@@ -254,6 +275,7 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& reques
   prepared.task.client = request.client();
   prepared.task.priority = request.priority();
   if (!request.ignore_end_of_turn()) prepared.task.stop_ids = model.tokenizer().end_of_generation();
+  TANDEM_RETURN_IF_ERROR(SetContextEnd(request, model.tokenizer(), &prepared.task));
   return prepared;
 }
 

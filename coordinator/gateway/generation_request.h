@@ -21,8 +21,9 @@ struct PreparedRequest {
 
 // Errors: kNotFound (a model that is not served; names the one that is), kInvalidArgument (no input, empty prompt,
 // token id or sampling out of range, banned text that is no token, a grammar or schema that does not compile,
-// max_tokens 0, stop strings out of bounds, no chat template, unknown role; the message has field, value and limit),
-// those of ChatTemplate::Render. Whether the prompt fits the context is checked by Dispatcher::Submit.
+// max_tokens 0, or none where the context does not end the answer, stop strings out of bounds, no chat template,
+// unknown role; the message has field, value and limit), those of ChatTemplate::Render. Whether the prompt fits the
+// context is checked by Dispatcher::Submit.
 absl::StatusOr<PreparedRequest> PrepareRequest(const v1::GenerateRequest& request, const ServedModel& model);
 
 // Bounds of GenerateRequest.client and .priority.

@@ -41,6 +41,11 @@ void Guesses::Drop() {
   ++branch_;
 }
 
+void Guesses::Restart() {
+  Drop();
+  text_ = NgramGuesser();
+}
+
 bool Guesses::LookUp(std::span<const int32_t> tokens, int32_t most) {
   const std::vector<int32_t> found = text_.Guess(tokens, ahead_, std::min(most, text_pace_.Next() - size()));
   ahead_.insert(ahead_.end(), found.begin(), found.end());

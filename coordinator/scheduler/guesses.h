@@ -29,6 +29,8 @@ class Guesses {
   void Learn();
   // Nothing is guessed any more, and a draft on its way is not wanted.
   void Drop();
+  // The same, and the known tokens are others now: what followed in them before counts no more.
+  void Restart();
 
   // Guesses up to `most` tokens behind `tokens` and ahead(), from what followed in `tokens` before. Whether there are
   // any.

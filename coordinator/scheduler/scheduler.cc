@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/scheduler/context_shift.h"
 #include "coordinator/scheduler/retry_hint.h"
 #include "engine/base/status_macros.h"
 
@@ -127,6 +128,7 @@ std::optional<StepPlan> Scheduler::PlanStep(Time now) {
   plan.step = last_step_ + 1;
   plan.planned = now;
   int32_t budget = config_.max_step_tokens;
+  ShiftFull(now);
   Admit(now);  // first: a sequence that comes back may lack nothing but its latest token
   PlanDecodes(&plan, &budget, now);
   PlanPrefills(&plan, budget, now);
@@ -193,6 +195,7 @@ SliceEvent Scheduler::Complete(const PlannedSlice& slice, Sequence* sequence, st
       } else if (sequence->generated_tokens() >= sequence->spec.max_tokens) {
         event.finish = FinishReason::kLength;
       } else if (sequence->length() >= config_.context) {
+        if (sequence->spec.shift) break;  // before the next step, when what was drawn has been delivered
         event.finish = FinishReason::kContext;
       }
     }
@@ -230,6 +233,7 @@ absl::Status Scheduler::CheckFits(const SequenceSpec& spec) const {
     return absl::InvalidArgumentError(absl::StrCat("the prompt has ", spec.prompt.size(), " tokens; the context of ",
                                                    config_.context, " tokens has room for ", room));
   }
+  if (spec.shift) TANDEM_RETURN_IF_ERROR(CheckKeep(spec.keep, config_.context));
   const int32_t pages = pages_.PagesFor(MostTokens(spec));
   if (pages > config_.num_pages) {
     return absl::ResourceExhaustedError(absl::StrCat("the request may need ", MostTokens(spec), " tokens of KV cache, ",
@@ -276,11 +280,30 @@ void Scheduler::Admit(Time now) {
   int32_t now_running = running();
   for (Sequence* sequence : ready) {
     // A page for each running sequence stays free, so that an admission does not cause a preemption at once.
-    if (!pages_.Begin(/*reserve=*/now_running, sequence, &copies_)) return;  // nobody overtakes who needs many pages
-    if (!sequence->started) sequence->cached_tokens = sequence->scheduled;
-    sequence->to_compute = sequence->pending();
-    sequence->state = SequenceState::kRunning;
+    if (!AdmitOne(/*reserve=*/now_running, sequence)) return;  // nobody overtakes who needs many pages
     ++now_running;
+  }
+}
+
+bool Scheduler::AdmitOne(int32_t reserve, Sequence* sequence) {
+  if (!pages_.Begin(reserve, sequence, &copies_)) return false;
+  if (!sequence->started) sequence->cached_tokens = sequence->scheduled;
+  sequence->to_compute = sequence->pending();
+  sequence->state = SequenceState::kRunning;
+  return true;
+}
+
+void Scheduler::ShiftFull(Time now) {
+  for (auto& [id, sequence] : sequences_) {
+    const bool goes_on = sequence.spec.shift && sequence.state != SequenceState::kFinished;
+    if (!goes_on || sequence.length() < config_.context) continue;
+    const bool ran = sequence.state == SequenceState::kRunning;
+    FallBack(&sequence);
+    DropOldest(config_.context, &sequence);
+    if (!ran) continue;
+    // It has just given up more pages than it takes now, but others may share some of them.
+    sequence.waiting_since = now;
+    AdmitOne(/*reserve=*/running(), &sequence);
   }
 }
 

@@ -111,6 +111,9 @@ struct SliceEvent {
 //   to be recomputed from its tokens (most of its pages are then idle, and found again if they stay so). The draws
 //   depend on seed and position only, so its answer does not change. The oldest sequence of the highest priority always
 //   proceeds, hence no deadlock.
+// - A sequence that fills the context ends, or drops its oldest tokens and is computed anew from the others, in place
+// of
+//   what it was (context_shift.h).
 // - Pages that a sequence filled go to the prefix index; the rest is free as soon as it ends, steps in flight or not
 //   (page_pool.h says why that is safe). Idle pages are given up, least recently used first, when others need them.
 class Scheduler {
@@ -126,8 +129,8 @@ class Scheduler {
   void Halt(bool interruption);
 
   // Errors: kUnavailable (no Reset yet), kInvalidArgument (empty prompt, max_tokens < 1, a prompt that leaves no room
-  // in the context; message has both numbers), kResourceExhausted (too many wait, or the sequence cannot fit in all
-  // pages; with the numbers).
+  // in the context, or `keep` too large for it; message has both numbers), kResourceExhausted (too many wait, or the
+  // sequence cannot fit in all pages; with the numbers).
   //
   // When too many wait, a sequence that never ran gives way to one of higher priority, or of a client of which fewer
   // wait: returns its id, and the caller removes it.
@@ -187,6 +190,10 @@ class Scheduler {
   // Pages for the next decode of `sequence`, taken from others if need be. False if it was itself the one to give up.
   bool EnsureDecodePage(Sequence* sequence, Time now);
   void Admit(Time now);
+  // Gives the sequence, which waits, its pages. False if `reserve` more pages would not be left.
+  bool AdmitOne(int32_t reserve, Sequence* sequence);
+  // Sequences that fill the context, and are to go on, drop their oldest tokens and begin anew with what is left.
+  void ShiftFull(Time now);
   void PlanPrefills(StepPlan* plan, int32_t budget, Time now);
   // How many tokens of prefill a step should have.
   int32_t ChunkTokens(std::span<Sequence* const> ready) const;

@@ -37,6 +37,11 @@ struct SequenceSpec {
   // Keys and values are a function of the tokens for all sequences of the same domain: names the adapters.
   std::string domain;
 
+  // At the end of the context: it drops its oldest tokens and goes on (context_shift.h), else it ends. `keep`: so many
+  // of the first tokens stay.
+  bool shift = false;
+  int32_t keep = 0;
+
   // Its next tokens may be guessed, and several of them checked in one step.
   bool may_guess = false;
 
@@ -52,7 +57,9 @@ struct Sequence {
   SequenceSpec spec;
   SequenceState state = SequenceState::kWaiting;
   FinishReason finish = FinishReason::kNone;
-  std::vector<int32_t> tokens;        // prompt, then what was generated
+  std::vector<int32_t> tokens;  // prompt, then what was generated; without those that were dropped
+  int64_t dropped = 0;          // tokens, by all shifts together; they were behind the first spec.keep
+  int32_t shifts = 0;
   std::vector<uint32_t> pages;        // in token order; empty unless running
   int32_t indexed = 0;                // leading pages that are in the prefix index, so others may read them
   PrefixIndex::Node* node = nullptr;  // the last of them; null: none
@@ -70,7 +77,7 @@ struct Sequence {
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }
   int32_t prompt_tokens() const { return static_cast<int32_t>(spec.prompt.size()); }
-  int32_t generated_tokens() const { return length() - prompt_tokens(); }
+  int32_t generated_tokens() const { return static_cast<int32_t>(dropped + length() - prompt_tokens()); }
   // Tokens known and not yet handed to a step. 0: waits for the token that a step in flight draws; below that by the
   // number of guesses that are in flight too.
   int32_t pending() const { return length() - scheduled; }

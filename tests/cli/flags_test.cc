@@ -82,6 +82,21 @@ TEST(GenerationFlagsTest, BansAndDryBreakersMayBeRepeated) {
   EXPECT_EQ(request.sampling().mirostat(), 2u);
 }
 
+TEST(GenerationFlagsTest, TheEndOfTheContextIsStopOrShift) {
+  GenerationFlags flags;
+  CLI::App app;
+  AddGenerationFlags(app, &flags);
+  v1::GenerateRequest request;
+  ASSERT_TRUE(ApplyGenerationFlags(flags, &request).ok());
+  EXPECT_EQ(request.at_context_end(), v1::AT_CONTEXT_END_UNSPECIFIED);
+  app.parse("--at-context-end shift --keep 30 --max-tokens 1000");
+  ASSERT_TRUE(ApplyGenerationFlags(flags, &request).ok());
+  EXPECT_EQ(request.at_context_end(), v1::AT_CONTEXT_END_SHIFT);
+  EXPECT_EQ(request.keep(), 30u);
+  EXPECT_THROW(app.parse("--at-context-end wrap"), CLI::ParseError);
+  EXPECT_THROW(app.parse("--keep 30"), CLI::ParseError);
+}
+
 TEST(GenerationFlagsTest, AGrammarIsAFileOrItsText) {
   GenerationFlags flags;
   flags.grammar = "root ::= \"a\"";

@@ -87,6 +87,36 @@ TEST_F(PrepareRequestTest, ClientAndPriorityAreTakenOverAndBounded) {
   ExpectInvalid("client has 257 bytes, at most 256");
 }
 
+TEST_F(PrepareRequestTest, ShiftKeepsTheBosAndWhatIsAskedForOfThePrompt) {
+  request_.set_at_context_end(v1::AT_CONTEXT_END_SHIFT);
+  request_.set_max_tokens(7);
+  const int32_t prompt = static_cast<int32_t>(model_->tokenizer().Encode("Hi", {.add_special = true}).size());
+  ASSERT_GT(prompt, 2);
+  for (const auto& [keep, kept] :
+       {std::pair(0u, 1), std::pair(1u, 2), std::pair(1000u, prompt), std::pair(~0u, prompt)}) {
+    request_.set_keep(keep);
+    const auto prepared = PrepareRequest(request_, *model_);
+    ASSERT_TRUE(prepared.ok()) << prepared.status();
+    EXPECT_TRUE(prepared->task.shift);
+    EXPECT_EQ(prepared->task.keep, kept);
+  }
+  request_.clear_prompt();
+  for (const uint32_t id : {10, 20, 30}) request_.mutable_ids()->add_ids(id);
+  request_.set_keep(1);
+  EXPECT_EQ(PrepareRequest(request_, *model_)->task.keep, 1) << "no BOS";
+}
+
+TEST_F(PrepareRequestTest, WhatSaysNothingAboutTheEndOfTheContextIsRefused) {
+  EXPECT_FALSE(PrepareRequest(request_, *model_)->task.shift);
+  request_.set_at_context_end(v1::AT_CONTEXT_END_SHIFT);
+  ExpectInvalid("max_tokens must be set");
+  request_.set_at_context_end(static_cast<v1::AtContextEnd>(3));
+  ExpectInvalid("at_context_end is 3, expected 0 to 2");
+  request_.set_at_context_end(v1::AT_CONTEXT_END_STOP);
+  request_.set_keep(5);
+  ExpectInvalid("keep is 5, which says nothing without at_context_end: SHIFT");
+}
+
 TEST_F(PrepareRequestTest, TakesAPrompt) {
   request_.mutable_sampling()->set_seed(5);
   request_.mutable_sampling()->set_presence_penalty(0.5f);
@@ -395,6 +425,29 @@ TEST_F(GeneratorTest, FullContextEndsTheAnswer) {
   Generate();
   EXPECT_EQ(last_.finish_reason(), v1::FINISH_REASON_CONTEXT);
   EXPECT_EQ(ids_.size(), 254u);
+}
+
+TEST_F(GeneratorTest, FullContextIsNotTheEndOfAnAnswerThatShifts) {
+  request_.set_ignore_end_of_turn(true);
+  request_.set_at_context_end(v1::AT_CONTEXT_END_SHIFT);
+  request_.set_max_tokens(500);
+  Generate();
+  EXPECT_EQ(last_.finish_reason(), v1::FINISH_REASON_LENGTH);
+  EXPECT_EQ(ids_.size(), 500u);
+  EXPECT_EQ(last_.usage().prompt_tokens(), 2u);
+  EXPECT_EQ(last_.usage().generated_tokens(), 500u);
+  EXPECT_EQ(last_.usage().context_shifts(), 2u);
+}
+
+TEST_F(GeneratorTest, StopStringsAreFoundAcrossAShift) {
+  for (int i = 0; i < 300; ++i) script_.push_back(Byte(i == 254 ? 'E' : i == 255 ? 'N' : i == 256 ? 'D' : 'x'));
+  request_.add_stop("END");
+  request_.set_at_context_end(v1::AT_CONTEXT_END_SHIFT);
+  request_.set_max_tokens(300);
+  Generate();
+  EXPECT_EQ(last_.finish_reason(), v1::FINISH_REASON_STOP);
+  EXPECT_EQ(text_, std::string(254, 'x'));
+  EXPECT_EQ(ids_.size(), 257u);
 }
 
 TEST_F(GeneratorTest, LogprobsComeOneForEachId) {

@@ -43,6 +43,7 @@ class SchedulerTest : public ::testing::Test {
     scheduler_.emplace(max_waiting);
     EXPECT_THAT(scheduler_->Reset(config), IsEmpty());
     cache_.emplace(config.page_tokens);
+    answers_.clear();
   }
 
   static SequenceSpec Spec(uint64_t id, std::vector<int32_t> prompt, int32_t max_tokens) {
@@ -128,9 +129,10 @@ class SchedulerTest : public ::testing::Test {
     }
     const std::vector<StageTime> stages(config_.num_stages, {.compute_s = 0.001 + prefill * prefill_token_s_});
     for (const SliceEvent& event : scheduler_->OnStepResult(drawn, stages, now_)) {
-      const Sequence& sequence = *scheduler_->Find(event.sequence);
+      std::vector<int32_t>& answer = answers_[event.sequence];
+      answer.insert(answer.end(), drawn[event.slice].begin(), drawn[event.slice].begin() + event.tokens);
       if (event.finish == FinishReason::kNone) continue;
-      results_[event.sequence] = {sequence.tokens.begin() + sequence.prompt_tokens(), sequence.tokens.end()};
+      results_[event.sequence] = std::move(answer);
       reasons_[event.sequence] = event.finish;
       ended_[event.sequence] = now_;
       scheduler_->Remove(event.sequence);
@@ -156,8 +158,8 @@ class SchedulerTest : public ::testing::Test {
   std::optional<testing::FakeCache> cache_;
   Time now_;
   std::vector<StepPlan> plans_;
-  std::map<std::pair<uint64_t, uint64_t>, std::vector<int32_t>> sent_;  // {step, sequence} to tokens
-  std::map<uint64_t, std::vector<int32_t>> prompts_, results_;
+  std::map<std::pair<uint64_t, uint64_t>, std::vector<int32_t>> sent_;    // {step, sequence} to tokens
+  std::map<uint64_t, std::vector<int32_t>> prompts_, answers_, results_;  // answers: so far
   std::map<uint64_t, FinishReason> reasons_;
   std::map<uint64_t, Time> ended_;
   // What the model draws.

@@ -48,6 +48,7 @@ Answer Ask(cli::LocalCluster& cluster, const v1::GenerateRequest& request) {
   auto generation =
       cluster.generator().Start(request, [&](v1::GenerateResponse response, bool last, absl::Status status) {
         answer.ids.insert(answer.ids.end(), response.ids().begin(), response.ids().end());
+        for (const v1::Logprobs& each : response.logprobs()) answer.logprobs.push_back(each.logprob());
         answer.text += response.text();
         if (!last) return;
         answer.last = std::move(response);

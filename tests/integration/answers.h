@@ -13,6 +13,7 @@ namespace tandem::testing {
 struct Answer {
   absl::Status status;
   std::vector<uint32_t> ids;
+  std::vector<float> logprobs;  // of the tokens drawn, if asked for
   std::string text;
   v1::GenerateResponse last;
 };
