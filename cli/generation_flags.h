@@ -47,10 +47,9 @@ struct GenerationFlags {
   std::vector<std::string> lora;  // NAME[=SCALE]
 };
 void AddGenerationFlags(CLI::App& command, GenerationFlags* flags);
-// Fills sampling, dry, banned_text, grammar or json_schema, max_tokens, at_context_end, keep,
-// stop, ignore_end_of_turn and lora of `request`.
-// Errors: kInvalidArgument (a --logit-bias that is not ID=BIAS, a name in --filters that is none, a --lora whose scale
-// is no number).
+// Fills sampling, dry, banned_text, grammar or json_schema, max_tokens, at_context_end, keep, stop, ignore_end_of_turn
+// and lora of `request`. Errors: kInvalidArgument (a --logit-bias that is not ID=BIAS, a name in --filters that is
+// none, a --lora whose scale is no number).
 absl::Status ApplyGenerationFlags(const GenerationFlags& flags, v1::GenerateRequest* request);
 
 }  // namespace tandem::cli

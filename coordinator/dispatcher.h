@@ -166,8 +166,7 @@ class Dispatcher {
 
   // Returns the id of the generation. The listener may be called before this returns. Errors: kInvalidArgument (empty
   // prompt, token out of range, max_tokens < 1, a prompt that leaves no room in the context, or `keep` too large for
-  // it), kUnavailable (no pipeline
-  // for longer than pipeline_wait, or stopped), kResourceExhausted (queue full).
+  // it), kUnavailable (no pipeline for longer than pipeline_wait, or stopped), kResourceExhausted (queue full).
   absl::StatusOr<uint64_t> Submit(GenerationTask task, GenerationListener* listener);
   // Ends the generation with kCancelled. Unknown ids, such as of finished generations, are ignored.
   void Cancel(uint64_t id);

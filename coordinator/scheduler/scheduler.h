@@ -112,8 +112,7 @@ struct SliceEvent {
 //   depend on seed and position only, so its answer does not change. The oldest sequence of the highest priority always
 //   proceeds, hence no deadlock.
 // - A sequence that fills the context ends, or drops its oldest tokens and is computed anew from the others, in place
-// of
-//   what it was (context_shift.h).
+//   of what it was (context_shift.h).
 // - Pages that a sequence filled go to the prefix index; the rest is free as soon as it ends, steps in flight or not
 //   (page_pool.h says why that is safe). Idle pages are given up, least recently used first, when others need them.
 class Scheduler {
