@@ -106,7 +106,15 @@ void Scheduler::GuessOn(int32_t most, Time now, Sequence* sequence) {
   guesses.Await(/*wait=*/soon);
 }
 
-std::vector<DraftRequest> Scheduler::TakeDraftRequests() { return std::exchange(draft_requests_, {}); }
+std::vector<DraftRequest> Scheduler::TakeDraftRequests() {
+  std::vector<DraftRequest> requests = std::exchange(draft_requests_, {});
+  // Whoever gave up its pages since has no guesses any more that a draft could follow.
+  std::erase_if(requests, [this](const DraftRequest& request) {
+    const Sequence* sequence = Find(request.sequence);
+    return sequence == nullptr || sequence->guesses.branch() != request.branch;
+  });
+  return requests;
+}
 
 void Scheduler::OnDraft(const DraftRequest& request, std::span<const int32_t> tokens, Time now) {
   const auto it = sequences_.find(request.sequence);

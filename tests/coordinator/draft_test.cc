@@ -162,6 +162,14 @@ TEST_F(DraftTest, ModelThatCannotDraftIsAskedOnce) {
   EXPECT_EQ(results_[1], Alone(1, 50));
 }
 
+TEST_F(DraftTest, NothingIsAskedForWhoLostItsPages) {
+  Start(Drafted(2));
+  ASSERT_TRUE(AddDrafted(1, {1, 2, 3}, 50).ok());
+  PlanAll(), FinishStep(), PlanAll();
+  scheduler_->Halt(/*interruption=*/false);
+  EXPECT_THAT(scheduler_->TakeDraftRequests(), IsEmpty());
+}
+
 TEST_F(DraftTest, NothingIsDraftedWhereThereIsRealWork) {
   Start(Drafted(1, /*pages=*/200));
   for (uint64_t id = 1; id <= 12; ++id) ASSERT_TRUE(AddDrafted(id, {1, 2, 3}, 30).ok());
@@ -175,7 +183,7 @@ TEST_F(DraftTest, AnswersAreThoseWithoutDraftsWhateverHappens) {
     random_.seed(seed);
     const auto pick = [this](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); };
     prompts_.clear(), results_.clear(), sent_.clear(), asked_.clear();
-    SchedulerConfig config = Drafted(pick(1, 5), pick(12, 30));
+    SchedulerConfig config = Drafted(pick(1, 8), pick(10, 24));
     config.max_step_tokens = pick(8, 200);
     config.context = 150;
     Start(config);
