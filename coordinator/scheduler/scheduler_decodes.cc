@@ -64,11 +64,13 @@ void Scheduler::PlanDecodes(StepPlan* plan, int32_t* budget, Time now) {
   std::sort(ready.begin(), ready.end(), [](const Sequence* a, const Sequence* b) {
     return a->spec.priority != b->spec.priority ? a->spec.priority > b->spec.priority : a->spec.id < b->spec.id;
   });
+  int32_t others = static_cast<int32_t>(ready.size());
   for (Sequence* sequence : ready) {
+    --others;  // each of which has room for one token at least
     if (sequence->state != SequenceState::kRunning) continue;
     const int32_t count = std::max(0, sequence->pending());
-    if (*budget <= count || (count > 0 && !EnsureDecodePage(sequence, now))) continue;
-    const int32_t guesses = GuessesToSend(std::min(guesses_each, *budget - count), sequence);
+    if (count > 0 && !EnsureDecodePage(sequence, now)) continue;
+    const int32_t guesses = GuessesToSend(std::min(guesses_each, *budget - count - others), sequence);
     if (count + guesses == 0) continue;
     *budget -= count + guesses;
     AddSlice(plan, sequence, count, guesses);

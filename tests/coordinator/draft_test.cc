@@ -162,6 +162,17 @@ TEST_F(DraftTest, ModelThatCannotDraftIsAskedOnce) {
   EXPECT_EQ(results_[1], Alone(1, 50));
 }
 
+TEST_F(DraftTest, StepsOfOneTokenHaveNoRoomForGuesses) {
+  SchedulerConfig config = Drafted(1);
+  config.max_step_tokens = 1;
+  Start(config);
+  ASSERT_TRUE(AddDrafted(1, {1, 2, 3}, 20).ok());
+  ASSERT_TRUE(AddDrafted(2, {4, 5}, 20).ok());
+  RunDrafted(1.0);
+  EXPECT_EQ(results_[1], Alone(1, 20));
+  EXPECT_EQ(results_[2], Alone(2, 20));
+}
+
 TEST_F(DraftTest, NothingIsAskedForWhoLostItsPages) {
   Start(Drafted(2));
   ASSERT_TRUE(AddDrafted(1, {1, 2, 3}, 50).ok());
