@@ -154,9 +154,9 @@ absl::Status LocalCluster::LoadStages(const LocalClusterOptions& options, int32_
     TANDEM_ASSIGN_OR_RETURN(
         std::unique_ptr<engine::Stage> loaded,
         engine::Stage::Load(spec, model_->file(), source, stage, progress, /*cancelled=*/nullptr, adapters));
-    worker::StepLoopOptions loop;
+    links::StepLoopOptions loop;
     loop.activations = options.activations;
-    loops_.push_back(std::make_unique<worker::StepLoop>(std::move(loaded), spec, index, std::move(loop)));
+    loops_.push_back(std::make_unique<links::StepLoop>(std::move(loaded), spec, index, std::move(loop)));
   }
   return absl::OkStatus();
 }

@@ -15,7 +15,7 @@
 #include "coordinator/gateway/embedding.h"
 #include "coordinator/gateway/generation.h"
 #include "coordinator/served_model.h"
-#include "worker/step_loop.h"
+#include "links/step_loop.h"
 
 namespace tandem::cli {
 
@@ -71,7 +71,7 @@ class LocalCluster : public TextModel {
   const std::unique_ptr<coordinator::Dispatcher> dispatcher_;
   coordinator::Generator generator_;
   coordinator::Embedder embedder_;
-  std::vector<std::unique_ptr<worker::StepLoop>> loops_;
+  std::vector<std::unique_ptr<links::StepLoop>> loops_;
 };
 
 }  // namespace tandem::cli

@@ -83,7 +83,7 @@ absl::StatusOr<std::unique_ptr<WorkerMetrics>> WorkerMetrics::Create(const std::
 WorkerMetrics::WorkerMetrics(std::unique_ptr<Families> families) : families_(std::move(families)) {}
 WorkerMetrics::~WorkerMetrics() = default;
 
-void WorkerMetrics::ObserveStep(const StepCost& cost) {
+void WorkerMetrics::ObserveStep(const links::StepCost& cost) {
   families_->queue.Observe(cost.queue_s);
   families_->compute.Observe(cost.compute_s);
   families_->tokens.Increment(static_cast<double>(cost.tokens));

@@ -15,7 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/stage.h"
-#include "worker/step_loop.h"
+#include "links/step_loop.h"
 
 namespace tandem::worker {
 
@@ -29,7 +29,7 @@ class WorkerMetrics {
   WorkerMetrics(const WorkerMetrics&) = delete;
   WorkerMetrics& operator=(const WorkerMetrics&) = delete;
 
-  void ObserveStep(const StepCost& cost);
+  void ObserveStep(const links::StepCost& cost);
   void ObserveWire(double seconds);
   void CountLoad(bool from_local_file, uint64_t bytes);
   // The stage that is served from now on; none: epoch 0, zeros.

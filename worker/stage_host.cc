@@ -157,14 +157,14 @@ absl::Status StageHost::LoadAndServe(const v1::Place& place, LoadCancel& cancel,
   const uint64_t epoch = place.epoch();
   TANDEM_ASSIGN_OR_RETURN(LoadedShard shard, Load(place, cancel));
   const engine::StageMemory memory = shard.stage->memory();
-  StepLoopOptions options;
+  links::StepLoopOptions options;
   if (!shard.stage->is_last()) {
     TANDEM_ASSIGN_OR_RETURN(options.activations, proto_support::ActivationTypeFromProto(place.activation_type()));
     TANDEM_RETURN_IF_ERROR(engine::CheckActivationType(options.activations, shard.spec.hidden));
   }
-  options.observer = [this](const StepCost& cost) { metrics_.ObserveStep(cost); };
+  options.observer = [this](const links::StepCost& cost) { metrics_.ObserveStep(cost); };
   options.on_failure = [this, epoch](const absl::Status& why) { OnBroken(epoch, why); };
-  loop_ = std::make_unique<StepLoop>(std::move(shard.stage), shard.spec, place.stage(), std::move(options));
+  loop_ = std::make_unique<links::StepLoop>(std::move(shard.stage), shard.spec, place.stage(), std::move(options));
   {
     absl::MutexLock lock(&mu_);
     memory_used_ = memory.total();

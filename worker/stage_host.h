@@ -15,11 +15,11 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "links/grpc_link.h"
+#include "links/step_loop.h"
 #include "tandem/v1/cluster.grpc.pb.h"
 #include "worker/load_cancel.h"
 #include "worker/metrics.h"
 #include "worker/shard_loader.h"
-#include "worker/step_loop.h"
 
 namespace tandem::worker {
 
@@ -82,14 +82,14 @@ class StageHost {
   links::PipelineService& pipeline_;
   WorkerMetrics& metrics_;
   const SendMessage send_;
-  std::unique_ptr<StepLoop> loop_;  // host's thread; null: no stage
+  std::unique_ptr<links::StepLoop> loop_;  // host's thread; null: no stage
 
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::optional<Command> command_ ABSL_GUARDED_BY(mu_);      // not begun yet
   std::shared_ptr<LoadCancel> cancel_ ABSL_GUARDED_BY(mu_);  // of the command under way
   uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 0;                  // last placed and not dropped
-  StepLoop* serving_ ABSL_GUARDED_BY(mu_) = nullptr;         // loop_, once it has been started
+  links::StepLoop* serving_ ABSL_GUARDED_BY(mu_) = nullptr;  // loop_, once it has been started
   uint64_t memory_used_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status broken_ ABSL_GUARDED_BY(mu_);  // what broke epoch_, not dealt with yet
   std::thread thread_;

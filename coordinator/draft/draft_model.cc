@@ -106,7 +106,7 @@ absl::Status DraftModel::Start(const DraftModelOptions& options) {
   TANDEM_ASSIGN_OR_RETURN(
       std::unique_ptr<engine::Stage> loaded,
       engine::Stage::Load(spec, model_->file(), source, stage, options.progress, /*cancelled=*/nullptr));
-  loop_ = std::make_unique<worker::StepLoop>(std::move(loaded), spec, /*index=*/0, worker::StepLoopOptions());
+  loop_ = std::make_unique<links::StepLoop>(std::move(loaded), spec, /*index=*/0, links::StepLoopOptions());
   loop_->Start(links::MakeInMemoryLink([this](auto frame) { dispatcher_.OnFrame(std::move(frame)); }));
   dispatcher_.AttachPipeline(pipeline, links::MakeInMemoryLink([this](auto frame) { loop_->Post(std::move(frame)); }));
   return absl::OkStatus();

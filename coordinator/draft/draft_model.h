@@ -14,7 +14,7 @@
 #include "engine/base/mutex.h"
 #include "engine/stage.h"
 #include "engine/tokenizer/tokenizer.h"
-#include "worker/step_loop.h"
+#include "links/step_loop.h"
 
 namespace tandem::coordinator {
 
@@ -59,7 +59,7 @@ class DraftModel : public Drafter {
 
   const std::unique_ptr<ServedModel> model_;
   Dispatcher dispatcher_;
-  std::unique_ptr<worker::StepLoop> loop_;
+  std::unique_ptr<links::StepLoop> loop_;
 
   Mutex mu_;
   std::map<uint64_t, uint64_t> generations_ ABSL_GUARDED_BY(mu_);  // the latest one by sequence

@@ -16,8 +16,8 @@
 #include "coordinator/dispatcher.h"
 #include "engine/base/status_macros.h"
 #include "links/grpc_link.h"
+#include "links/step_loop.h"
 #include "proto/support/channel.h"
-#include "worker/step_loop.h"
 
 namespace tandem::bench {
 
@@ -33,8 +33,8 @@ class LoopbackPipeline {
     pipeline.num_stages = static_cast<int32_t>(count);
     std::unique_ptr<LoopbackPipeline> result(new LoopbackPipeline(count + 1));
     for (size_t i = 0; i < count; ++i) {
-      result->loops_.push_back(std::make_unique<worker::StepLoop>(std::move(stages[i]), spec, static_cast<uint32_t>(i),
-                                                                  worker::StepLoopOptions{}));
+      result->loops_.push_back(std::make_unique<links::StepLoop>(std::move(stages[i]), spec, static_cast<uint32_t>(i),
+                                                                 links::StepLoopOptions{}));
       result->ends_[i].service->Serve(
           pipeline.epoch, [loop = result->loops_[i].get()](auto frame) { loop->Post(std::move(frame)); },
           [](absl::Status) {});
@@ -82,7 +82,7 @@ class LoopbackPipeline {
   explicit LoopbackPipeline(size_t ends) : ends_(ends) {}
 
   std::vector<Endpoint> ends_;  // of the stages in order, and of the coordinator
-  std::vector<std::unique_ptr<worker::StepLoop>> loops_;
+  std::vector<std::unique_ptr<links::StepLoop>> loops_;
 };
 
 }  // namespace tandem::bench

@@ -1,4 +1,4 @@
-#include "worker/step_loop.h"
+#include "links/step_loop.h"
 
 #include <pthread.h>
 
@@ -12,7 +12,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/quant/activation_format.h"
 
-namespace tandem::worker {
+namespace tandem::links {
 namespace {
 
 int64_t NowUs() {
@@ -201,4 +201,4 @@ void StepLoop::Fail(const absl::Status& status) {
   if (options_.on_failure) options_.on_failure(status);
 }
 
-}  // namespace tandem::worker
+}  // namespace tandem::links

@@ -1,6 +1,6 @@
 // The one thread that owns a stage. Frames come in from the link before it, are executed in order, and leave through
-// the link after it. Used by the worker over gRPC links, and by an embedded cluster over in-memory ones: nothing here
-// knows gRPC or keeps state outside the object, so a process may have several.
+// the link after it. Used by the worker over gRPC links, by an embedded cluster and a draft model over in-memory ones:
+// nothing here knows gRPC or keeps state outside the object, so a process may have several.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,7 @@
 #include "proto/support/engine_convert.h"
 #include "tandem/v1/pipeline.pb.h"
 
-namespace tandem::worker {
+namespace tandem::links {
 
 // What a step cost on this stage, for metrics.
 struct StepCost {
@@ -106,4 +106,4 @@ class StepLoop {
   std::thread thread_;
 };
 
-}  // namespace tandem::worker
+}  // namespace tandem::links

@@ -1,6 +1,6 @@
 // The step loop with a stage that only looks at what it is given, and with a real one. ThreadSanitizer runs over this
 // file: waiting is by engine/base/mutex.h and std::latch, which it understands.
-#include "worker/step_loop.h"
+#include "links/step_loop.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 #include "tests/support/stage_runner.h"
 #include "tests/support/tiny_model.h"
 
-namespace tandem::worker {
+namespace tandem::links {
 namespace {
 
 using ::testing::ElementsAre;
@@ -410,4 +410,4 @@ TEST(StepLoopTest, RealStagesGiveTheSameBitsAsWithoutLoops) {
 }
 
 }  // namespace
-}  // namespace tandem::worker
+}  // namespace tandem::links
