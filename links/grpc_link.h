@@ -33,10 +33,13 @@ absl::StatusOr<std::unique_ptr<StepLink>> DialGrpcLink(const GrpcLinkOptions& op
 class PipelineService {
  public:
   virtual ~PipelineService() = default;
-  // Accept streams of `epoch` from now on and pass their frames to `handler` (on gRPC threads). Streams of other epochs
-  // are ended. `on_broken` is called when the stream of this epoch ends by itself.
+  // Accept a stream of `epoch` from now on and pass its frames to `handler` (on gRPC threads). `on_broken` is called
+  // when that stream ends by itself. Other epochs that are served go on.
   virtual void Serve(uint64_t epoch, FrameHandler handler, std::function<void(absl::Status)> on_broken) = 0;
-  // Refuse all streams and end those that are open; when it returns the handler does not run any more.
+  // Refuse streams of `epoch` and end the one that is open; when it returns its handler does not run any more. Ignores
+  // an epoch that is not served.
+  virtual void StopServing(uint64_t epoch) = 0;
+  // The same for all epochs.
   virtual void StopServing() = 0;
   // For registration with a grpc::ServerBuilder; owned by this object.
   virtual grpc::Service* service() = 0;

@@ -1,15 +1,19 @@
 // The serving half of a hop.
 #include <deque>
+#include <map>
+#include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 #include <grpcpp/support/slice.h>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -53,8 +57,8 @@ class Refusal : public StepsReactor {
 
 class PipelineServiceImpl;
 
-// The stream of the epoch being served. gRPC calls the On* functions; End may be called by any thread while the service
-// lists the stream. Deletes itself in OnDone.
+// The stream of an epoch that is served. gRPC calls the On* functions; End may be called by any thread while the
+// service lists the stream. Deletes itself in OnDone.
 class IncomingStream : public StepsReactor {
  public:
   IncomingStream(PipelineServiceImpl& service, grpc::CallbackServerContext& context, uint64_t epoch,
@@ -202,22 +206,29 @@ class PipelineServiceImpl : public PipelineService, public RawService {
   ~PipelineServiceImpl() override { StopServing(); }
 
   void Serve(uint64_t epoch, FrameHandler handler, std::function<void(absl::Status)> on_broken) override {
-    StopServing();
+    StopServing(epoch);
     absl::MutexLock lock(&mu_);
-    serving_ = true;
-    epoch_ = epoch;
-    handler_ = std::move(handler);
-    on_broken_ = std::move(on_broken);
+    served_[epoch] = {.handler = std::move(handler), .on_broken = std::move(on_broken)};
+  }
+
+  void StopServing(uint64_t epoch) override {
+    absl::MutexLock lock(&mu_);
+    const auto found = served_.find(epoch);
+    if (found == served_.end()) return;
+    found->second.ending = true;
+    if (found->second.stream != nullptr) {
+      found->second.stream->End(absl::UnavailableError("this stage stopped serving the epoch"), true);
+    }
+    const auto gone = [this, epoch]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+      const auto it = served_.find(epoch);
+      return it == served_.end() || it->second.stream == nullptr;
+    };
+    mu_.Await(absl::Condition(&gone));
+    served_.erase(epoch);
   }
 
   void StopServing() override {
-    absl::MutexLock lock(&mu_);
-    serving_ = false;
-    handler_ = nullptr;
-    on_broken_ = nullptr;
-    if (stream_ != nullptr) stream_->End(absl::UnavailableError("this stage stopped serving the epoch"), true);
-    const auto gone = [this]() ABSL_SHARED_LOCKS_REQUIRED(mu_) { return stream_ == nullptr; };
-    mu_.Await(absl::Condition(&gone));
+    while (const std::optional<uint64_t> epoch = AnyServed()) StopServing(*epoch);
   }
 
   grpc::Service* service() override { return this; }
@@ -230,19 +241,18 @@ class PipelineServiceImpl : public PipelineService, public RawService {
       return new Refusal(absl::InvalidArgumentError(absl::StrCat("metadata ", kEpochMetadata, " has no number")));
     }
     absl::MutexLock lock(&mu_);
-    if (!serving_) {
-      return new Refusal(absl::FailedPreconditionError(absl::StrCat("epoch ", wanted, " is not served: none is")));
-    }
-    if (wanted != epoch_) {
+    const auto found = served_.find(wanted);
+    if (found == served_.end() || found->second.ending) {
       return new Refusal(
-          absl::FailedPreconditionError(absl::StrCat("epoch ", wanted, " is not served: epoch ", epoch_, " is")));
+          absl::FailedPreconditionError(absl::StrCat("epoch ", wanted, " is not served: ", ServedText(), " is")));
     }
-    if (stream_ != nullptr) {
+    Served& served = found->second;
+    if (served.stream != nullptr) {
       return new Refusal(absl::AlreadyExistsError(absl::StrCat("epoch ", wanted, " has its stream already")));
     }
-    stream_ = new IncomingStream(*this, *context, epoch_, handler_, on_broken_);
-    stream_->Start();
-    return stream_;
+    served.stream = new IncomingStream(*this, *context, wanted, served.handler, served.on_broken);
+    served.stream->Start();
+    return served.stream;
   }
 
   grpc::ServerUnaryReactor* Probe(grpc::CallbackServerContext* context, const v1::ProbeRequest*,
@@ -252,19 +262,36 @@ class PipelineServiceImpl : public PipelineService, public RawService {
     return reactor;
   }
 
-  // The stream is about to be deleted.
-  void Forget() {
+  // The stream of `epoch` is about to be deleted.
+  void Forget(uint64_t epoch) {
     absl::MutexLock lock(&mu_);
-    stream_ = nullptr;
+    served_.at(epoch).stream = nullptr;
   }
 
  private:
+  struct Served {
+    FrameHandler handler;
+    std::function<void(absl::Status)> on_broken;
+    IncomingStream* stream = nullptr;  // deletes itself after Forget, for which the entry stays
+    bool ending = false;
+  };
+
+  std::optional<uint64_t> AnyServed() {
+    absl::MutexLock lock(&mu_);
+    if (served_.empty()) return std::nullopt;
+    return served_.begin()->first;
+  }
+
+  std::string ServedText() const ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+    std::vector<uint64_t> epochs;
+    for (const auto& [epoch, served] : served_) {
+      if (!served.ending) epochs.push_back(epoch);
+    }
+    return epochs.empty() ? "none" : absl::StrCat("epoch ", absl::StrJoin(epochs, ", "));
+  }
+
   absl::Mutex mu_;
-  bool serving_ ABSL_GUARDED_BY(mu_) = false;
-  uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 0;
-  FrameHandler handler_ ABSL_GUARDED_BY(mu_);
-  std::function<void(absl::Status)> on_broken_ ABSL_GUARDED_BY(mu_);
-  IncomingStream* stream_ ABSL_GUARDED_BY(mu_) = nullptr;  // deletes itself after Forget
+  std::map<uint64_t, Served> served_ ABSL_GUARDED_BY(mu_);  // by epoch
 };
 
 void IncomingStream::OnDone() {
@@ -276,7 +303,7 @@ void IncomingStream::OnDone() {
     by_us = by_us_;
   }
   if (!by_us && on_broken_) on_broken_(reason);
-  service_.Forget();
+  service_.Forget(epoch_);
   delete this;
 }
 

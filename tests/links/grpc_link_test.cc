@@ -226,16 +226,40 @@ TEST_F(GrpcLinkTest, ClosedLinkIsReportedToTheServingSideOnce) {
   EXPECT_TRUE(sender_.broken().empty());
 }
 
-TEST_F(GrpcLinkTest, ServeAgainTakesANewEpoch) {
+TEST_F(GrpcLinkTest, EpochsAreServedBesideEachOther) {
+  Inbox other;
+  service_->Serve(1, receiver_.handler(), receiver_.on_broken());
+  service_->Serve(2, other.handler(), other.on_broken());
+  auto first = DialGrpcLink(Options(1));
+  ASSERT_TRUE(first.ok()) << first.status();
+  auto second = DialGrpcLink(Options(2));
+  ASSERT_TRUE(second.ok()) << second.status();
+  ASSERT_TRUE((*first)->Send(MakeFrame(1, 1)).ok());
+  ASSERT_TRUE((*second)->Send(MakeFrame(2, 1)).ok());
+  ASSERT_TRUE(receiver_.WaitForFrames(1));
+  ASSERT_TRUE(other.WaitForFrames(1));
+  EXPECT_EQ(receiver_.frame(0).epoch(), 1u);
+  EXPECT_EQ(other.frame(0).epoch(), 2u);
+
+  service_->StopServing(1);
+  ASSERT_TRUE(sender_.WaitForBroken());
+  EXPECT_THAT(DialGrpcLink(Options(1)).status().message(), HasSubstr("epoch 1 is not served: epoch 2 is"));
+  ASSERT_TRUE((*second)->Send(MakeFrame(2, 2)).ok());
+  ASSERT_TRUE(other.WaitForFrames(2));
+  EXPECT_TRUE(other.broken().empty());
+  service_->StopServing();
+}
+
+TEST_F(GrpcLinkTest, ServingAnEpochAgainEndsItsStream) {
   service_->Serve(1, receiver_.handler(), receiver_.on_broken());
   auto first = DialGrpcLink(Options(1));
   ASSERT_TRUE(first.ok()) << first.status();
-  service_->Serve(2, receiver_.handler(), receiver_.on_broken());
-  auto second = DialGrpcLink(Options(2));
+  service_->Serve(1, receiver_.handler(), receiver_.on_broken());
+  ASSERT_TRUE(sender_.WaitForBroken());
+  auto second = DialGrpcLink(Options(1));
   ASSERT_TRUE(second.ok()) << second.status();
-  ASSERT_TRUE((*second)->Send(MakeFrame(2, 1)).ok());
+  ASSERT_TRUE((*second)->Send(MakeFrame(1, 1)).ok());
   ASSERT_TRUE(receiver_.WaitForFrames(1));
-  EXPECT_EQ(receiver_.frame(0).epoch(), 2u);
 }
 
 TEST_F(GrpcLinkTest, FrameOfAnotherEpochEndsTheStream) {
