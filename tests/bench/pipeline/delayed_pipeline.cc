@@ -4,7 +4,6 @@
 //   build/bench/bin/delayed_pipeline [--stages 4] [--right 0.7]
 #include <algorithm>
 #include <cstdio>
-#include <latch>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -14,7 +13,7 @@
 
 #include "engine/base/status_macros.h"
 #include "tests/bench/pipeline/delayed_stage.h"
-#include "tests/bench/pipeline/loopback_pipeline.h"
+#include "tests/bench/pipeline/one_request.h"
 
 namespace tandem::bench {
 namespace {
@@ -31,23 +30,6 @@ struct Options {
   int32_t decode = 200, prefill = 2048;
 };
 
-class Listener : public coordinator::GenerationListener {
- public:
-  bool OnToken(const engine::SampledToken& token) override {
-    tokens.push_back(token.token);
-    return true;
-  }
-  void OnFinished(const absl::Status& status, const coordinator::GenerationResult& result) override {
-    this->status = status;
-    this->result = result;
-    done.count_down();
-  }
-  std::vector<int32_t> tokens;
-  absl::Status status;
-  coordinator::GenerationResult result;
-  std::latch done{1};
-};
-
 struct Run {
   double prefill_s = 0, decode_s = 0;
   coordinator::GenerationResult result;
@@ -61,13 +43,9 @@ absl::StatusOr<Run> Measure(const Options& options, int32_t stages, LayerDelay d
   spec.vocab = kDelayedVocab;
   spec.num_layers = options.layers;
   coordinator::Dispatcher::Options dispatch;
-  dispatch.vocab = kDelayedVocab;
-  dispatch.hidden = kDelayedHidden;
   dispatch.max_guessed_tokens = coordinator::kDefaultGuessedTokens;
   if (right) dispatch.drafter = std::make_unique<DelayedDrafter>(*right, options.draft_ms * 1e-3);
-  coordinator::Dispatcher dispatcher(std::move(dispatch));
-  coordinator::PipelineSpec pipeline{.epoch = 1, .context = prompt + answer};
-  pipeline.num_pages = pipeline.context / pipeline.page_tokens + 2;
+  const coordinator::PipelineSpec pipeline = PipelineFor(prompt + answer);
   std::vector<std::unique_ptr<engine::Stage>> delayed;
   for (int32_t i = 0; i < stages; ++i) {
     engine::StageOptions stage{.first_layer = i * options.layers / stages,
@@ -76,23 +54,16 @@ absl::StatusOr<Run> Measure(const Options& options, int32_t stages, LayerDelay d
     stage.num_pages = pipeline.num_pages;
     delayed.push_back(std::make_unique<DelayedStage>(stage, options.layers, delay));
   }
-  TANDEM_ASSIGN_OR_RETURN(const auto loopback, LoopbackPipeline::Start(std::move(delayed), spec, pipeline, dispatcher));
-  coordinator::GenerationTask task;
-  for (int32_t i = 0; i < prompt; ++i) task.prompt.push_back(i % kDelayedVocab);
-  const int32_t last = task.prompt.back();
-  task.max_tokens = answer;
-  Listener listener;
-  const absl::Status submitted = dispatcher.Submit(std::move(task), &listener).status();
-  if (submitted.ok()) listener.done.wait();
-  dispatcher.Stop();
-  TANDEM_RETURN_IF_ERROR(submitted);
-  TANDEM_RETURN_IF_ERROR(listener.status);
-  int32_t token = last;
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < prompt; ++i) ids.push_back(i % kDelayedVocab);
+  TANDEM_ASSIGN_OR_RETURN(const Answer got,
+                          RunRequest(std::move(delayed), spec, pipeline, std::move(dispatch), ids, answer));
+  int32_t token = ids.back();
   for (int32_t i = 0; i < answer; ++i) {
     token = NextToken(token, prompt - 1 + i);
-    if (listener.tokens[i] != token) return absl::InternalError("an answer is not what the model says");
+    if (got.tokens[i] != token) return absl::InternalError("an answer is not what the model says");
   }
-  return Run{listener.result.prefill_s, listener.result.decode_s, listener.result};
+  return Run{got.result.prefill_s, got.result.decode_s, got.result};
 }
 
 absl::StatusOr<double> Median(const Options& options, const auto& measure) {

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -26,6 +27,9 @@ inline int32_t NextToken(int32_t token, int32_t position) {
   return static_cast<int32_t>((hash >> 33) % kDelayedVocab);
 }
 
+// What a model says behind `token`, which is at `position`.
+using Draw = std::function<int32_t(int32_t token, int32_t position)>;
+
 // Seconds for each layer: of a step, and of each of its tokens.
 struct LayerDelay {
   double step_s = 0;
@@ -36,8 +40,8 @@ struct LayerDelay {
 // last stage can draw.
 class DelayedStage : public engine::Stage {
  public:
-  DelayedStage(const engine::StageOptions& options, int32_t num_layers, LayerDelay delay)
-      : options_(options), num_layers_(num_layers), delay_(delay) {}
+  DelayedStage(const engine::StageOptions& options, int32_t num_layers, LayerDelay delay, Draw draw = NextToken)
+      : options_(options), num_layers_(num_layers), delay_(delay), draw_(std::move(draw)) {}
 
   absl::Status Run(const engine::Step& step, engine::StepResult* result) override {
     // A stage that was not idle goes on from when the step before was to end: sleeping takes longer than asked for.
@@ -51,7 +55,7 @@ class DelayedStage : public engine::Stage {
     }
     *result = engine::StepResult();
     if (is_last()) {
-      Draw(step, tokens, result);
+      DrawAll(step, tokens, result);
     } else {
       result->hidden.resize(tokens.size() * kDelayedHidden);
       for (size_t i = 0; i < tokens.size(); ++i) result->hidden[i * kDelayedHidden] = static_cast<float>(tokens[i]);
@@ -68,7 +72,7 @@ class DelayedStage : public engine::Stage {
   engine::StageMemory memory() const override { return {}; }
 
  private:
-  static void Draw(const engine::Step& step, const std::vector<int32_t>& tokens, engine::StepResult* result) {
+  void DrawAll(const engine::Step& step, const std::vector<int32_t>& tokens, engine::StepResult* result) const {
     size_t end = 0;
     for (size_t i = 0; i < step.slices.size(); ++i) {
       const engine::Slice& slice = step.slices[i];
@@ -79,7 +83,7 @@ class DelayedStage : public engine::Stage {
       out.slice = static_cast<int32_t>(i);
       for (size_t at = end - static_cast<size_t>(slice.guesses) - 1; at < end; ++at) {
         engine::SampledToken& drawn = out.sampled.emplace_back();
-        drawn.token = NextToken(tokens[at], slice.position + static_cast<int32_t>(at - first));
+        drawn.token = draw_(tokens[at], slice.position + static_cast<int32_t>(at - first));
         if (at + 1 < end && tokens[at + 1] != drawn.token) break;
       }
     }
@@ -88,6 +92,7 @@ class DelayedStage : public engine::Stage {
   const engine::StageOptions options_;
   const int32_t num_layers_;
   const LayerDelay delay_;
+  const Draw draw_;
   std::chrono::steady_clock::time_point end_;  // of the step before
 };
 
