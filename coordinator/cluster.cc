@@ -308,7 +308,7 @@ void Cluster::StartServing(Time now) {
 
 void Cluster::TearDown(const absl::Status& why) {
   if (!placed_) return;
-  ends_.Detach(why);
+  ends_.Detach(placed_->epoch, why);
   v1::CoordinatorMessage message;
   message.mutable_unload()->set_epoch(placed_->epoch);
   for (uint64_t id : placed_->members) Send(id, message);

@@ -30,7 +30,7 @@ class MemberSession {
   virtual void End(absl::Status status) = 0;
 };
 
-// The coordinator's own ends of a pipeline.
+// The coordinator's own ends of pipelines, which their epochs name.
 class PipelineEnds {
  public:
   virtual ~PipelineEnds() = default;
@@ -38,8 +38,8 @@ class PipelineEnds {
   virtual void Serve(uint64_t epoch) = 0;
   // Dial the first stage and hand the pipeline to the dispatcher. May block for seconds.
   virtual absl::Status Attach(const PipelineSpec& spec, const std::string& first_address) = 0;
-  // Take the pipeline from the dispatcher, and refuse streams. Also undoes a mere Serve.
-  virtual void Detach(const absl::Status& why) = 0;
+  // Take the pipeline from the dispatcher, and refuse its stream. Also undoes a mere Serve.
+  virtual void Detach(uint64_t epoch, const absl::Status& why) = 0;
   // What clients are told while nothing serves.
   virtual void Explain(const std::string& why) = 0;
 };

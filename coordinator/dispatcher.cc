@@ -15,30 +15,14 @@ namespace {
 // While sequences wait for a pipeline the thread looks at the clock this often.
 constexpr std::chrono::milliseconds kExpiryInterval{200};
 
-// Logits of a step must fit a message (proto_support::kMaxMessageBytes) with room to spare.
-constexpr int64_t kMaxLogitBytes = int64_t{32} << 20;
-
 absl::Status StoppedError() { return absl::UnavailableError("the coordinator is stopping"); }
 
 }  // namespace
-
-SchedulerConfig SchedulerConfigOf(const PipelineSpec& spec) {
-  SchedulerConfig config;
-  config.num_stages = spec.num_stages;
-  // One step a stage and one on its way, but never more than a link takes before it is acknowledged.
-  config.max_in_flight = std::min<int32_t>(spec.num_stages + 1, links::kMaxUnacknowledged);
-  config.num_pages = spec.num_pages;
-  config.page_tokens = spec.page_tokens;
-  config.max_step_tokens = spec.max_step_tokens;
-  config.context = spec.context;
-  return config;
-}
 
 Dispatcher::Dispatcher(Options options)
     : options_(std::move(options)),
       clock_(options_.clock != nullptr ? *options_.clock : steady_clock_),
       why_detached_(absl::UnavailableError("no pipeline has served yet")),
-      scheduler_(options_.max_waiting),
       thread_([this] { Run(); }) {}
 
 Dispatcher::~Dispatcher() { Stop(); }
@@ -60,9 +44,9 @@ void Dispatcher::AttachPipeline(PipelineSpec spec, std::unique_ptr<links::StepLi
   first->Close();
 }
 
-void Dispatcher::DetachPipeline(absl::Status why) {
+void Dispatcher::DetachPipeline(uint64_t epoch, absl::Status why) {
   MutexLock lock(&mu_);
-  Post(Detach{std::move(why)});
+  Post(Detach{epoch, std::move(why)});
 }
 
 void Dispatcher::SetReason(const std::string& why) {
@@ -73,12 +57,13 @@ void Dispatcher::SetReason(const std::string& why) {
 void Dispatcher::OnFrame(std::unique_ptr<v1::StepFrame> frame) {
   MutexLock lock(&mu_);
   if (stopping_) return;
-  if (queued_frames_ >= kMaxQueuedFrames) {
-    frames_overflowed_ = true;  // few more than num_stages steps are in flight, so no honest worker comes here
+  int& queued = queued_frames_[frame->epoch()];
+  if (queued >= kMaxQueuedFrames) {
+    overflowed_.insert(frame->epoch());  // few more than num_stages steps are in flight: no honest worker comes here
     wake_.NotifyOne();
     return;
   }
-  ++queued_frames_;
+  ++queued;
   Post(std::move(frame));
 }
 
@@ -147,6 +132,8 @@ void Dispatcher::Stop() {
 }
 
 void Dispatcher::Run() {
+  lanes_.push_back(std::make_unique<Lane>(0, options_.max_waiting));
+  last_lane_ = lanes_.front().get();
   detached_at_ = clock_.Now();
   std::deque<Input> inputs;
   while (TakeInputs(&inputs)) {
@@ -154,7 +141,7 @@ void Dispatcher::Run() {
       std::visit([this](auto& value) { Handle(std::move(value)); }, input);
     }
     inputs.clear();
-    SendSteps();
+    SendAllSteps();
     ExpireWithoutPipeline();
     Publish();
   }
@@ -163,18 +150,18 @@ void Dispatcher::Run() {
     if (auto* task = std::get_if<NewTask>(&input)) task->listener->OnFinished(StoppedError(), GenerationResult{});
     if (auto* attach = std::get_if<Attach>(&input)) attach->link->Close();
   }
-  Close(StoppedError());
   EndAll(StoppedError());
+  for (const auto& lane : lanes_) Close(lane.get(), StoppedError());
   Publish();
 }
 
 bool Dispatcher::TakeInputs(std::deque<Input>* inputs) {
-  bool overflowed = false;
+  absl::flat_hash_set<uint64_t> overflowed;
   bool stopping = false;
   {
     MutexLock lock(&mu_);
-    while (inputs_.empty() && !stopping_ && !frames_overflowed_) {
-      if (link_ == nullptr && !expired_) {
+    while (inputs_.empty() && !stopping_ && overflowed_.empty()) {
+      if (!serves() && !expired_) {
         wake_.WaitFor(&mu_, kExpiryInterval);
         if (inputs_.empty()) break;  // to look at the clock
       } else {
@@ -182,29 +169,17 @@ bool Dispatcher::TakeInputs(std::deque<Input>* inputs) {
       }
     }
     inputs->swap(inputs_);
-    queued_tasks_ = queued_frames_ = 0;
-    overflowed = std::exchange(frames_overflowed_, false);
+    queued_tasks_ = 0;
+    queued_frames_.clear();
+    overflowed.swap(overflowed_);
     stopping = stopping_;
   }
-  if (overflowed) Break(absl::InternalError(absl::StrCat("more than ", kMaxQueuedFrames, " frames arrived at once")));
+  for (uint64_t epoch : overflowed) {
+    Break(FindLane(epoch),
+          absl::InternalError(absl::StrCat("more than ", kMaxQueuedFrames, " frames arrived at once")));
+  }
   return !stopping;
 }
-
-void Dispatcher::Handle(Attach attach) {
-  Close(absl::CancelledError("another placement takes over"));
-  spec_ = attach.spec;
-  link_ = std::move(attach.link);
-  SchedulerConfig config = SchedulerConfigOf(spec_);
-  config.max_guessed_tokens = options_.max_guessed_tokens;
-  config.drafts = options_.drafter != nullptr;
-  const int64_t row_bytes = int64_t{std::max(options_.vocab, 1)} * static_cast<int64_t>(sizeof(float));
-  config.max_logit_rows = static_cast<int32_t>(std::max<int64_t>(1, kMaxLogitBytes / row_bytes));
-  for (uint64_t id : scheduler_.Reset(config)) {
-    End(id, absl::ResourceExhaustedError("the request does not fit the pipeline that replaced the one it began on"));
-  }
-}
-
-void Dispatcher::Handle(Detach detach) { Close(detach.why); }
 
 void Dispatcher::Handle(NewTask task) {
   SequenceSpec spec;
@@ -221,52 +196,72 @@ void Dispatcher::Handle(NewTask task) {
   spec.priority = task.task.priority;
   for (const engine::AdapterUse& use : task.task.adapters)
     absl::StrAppend(&spec.domain, use.adapter, "*", absl::Hex(std::bit_cast<uint32_t>(use.scale)), " ");
-  const absl::StatusOr<std::optional<uint64_t>> added = scheduler_.Add(std::move(spec), task.arrival);
-  tasks_[task.id] = Task{std::move(task.task), task.listener, task.arrival};
+  Lane* const lane = ChooseLane(spec);
+  const absl::StatusOr<std::optional<uint64_t>> added = lane->scheduler.Add(std::move(spec), task.arrival);
+  tasks_[task.id] = Task{std::move(task.task), task.listener, lane};
   if (!added.ok()) return End(task.id, added.status());
   if (*added)
-    End(**added, Overloaded("others have fewer requests waiting, or more urgent ones", scheduler_.RetrySeconds()));
+    End(**added, Overloaded("others have fewer requests waiting, or more urgent ones", lane->scheduler.RetrySeconds()));
 }
 
 void Dispatcher::Handle(CancelTask cancel) { End(cancel.id, absl::CancelledError("the generation was cancelled")); }
 
 void Dispatcher::Handle(Drafted drafted) {
+  const auto task = tasks_.find(drafted.request.sequence);
+  if (task == tasks_.end()) return;
   // A draft model may have more tokens than the one that is served.
   const auto unknown = std::find_if(drafted.tokens.begin(), drafted.tokens.end(),
                                     [this](int32_t token) { return token < 0 || token >= options_.vocab; });
   const std::span<const int32_t> tokens(drafted.tokens.begin(), unknown);
-  scheduler_.OnDraft(drafted.request, tokens, clock_.Now());
+  task->second.lane->scheduler.OnDraft(drafted.request, tokens, clock_.Now());
 }
 
-void Dispatcher::SendSteps() {
-  while (link_ != nullptr) {
-    std::optional<StepPlan> plan = scheduler_.PlanStep(clock_.Now());
-    AskForDrafts();
-    if (!plan) return;
-    auto frame = std::make_unique<v1::StepFrame>();
-    frame->set_epoch(spec_.epoch);
-    frame->set_step(plan->step);
-    for (const PageCopy& copy : plan->copies) {
-      v1::PageCopy* added = frame->add_copies();
-      added->set_from(copy.from);
-      added->set_to(copy.to);
-    }
-    for (const PlannedSlice& slice : plan->slices) {
-      const GenerationTask& task = tasks_.at(slice.sequence).task;
-      v1::Slice* added = AppendSlice(slice, *scheduler_.Find(slice.sequence), task.sampling, task.penalty_window,
-                                     task.adapters, frame.get());
-      if (slice.output == engine::SliceOutput::kSample && task.guide != nullptr) task.guide->Describe(added);
-    }
-    if (absl::Status sent = link_->Send(std::move(frame)); !sent.ok()) Break(sent);
+void Dispatcher::SendAllSteps() {
+  for (bool again = true; again;) {
+    again = false;
+    Balance();
+    // Where one breaks, its sequences are others' now.
+    for (const auto& lane : lanes_) again = !SendSteps(lane.get()) || again;
   }
 }
 
-void Dispatcher::AskForDrafts() {
-  for (const DraftRequest& request : scheduler_.TakeDraftRequests()) {
+bool Dispatcher::SendSteps(Lane* lane) {
+  while (lane->serves()) {
+    const std::optional<StepPlan> plan = lane->scheduler.PlanStep(clock_.Now());
+    AskForDrafts(lane);
+    if (!plan) return true;
+    if (absl::Status sent = lane->link->Send(FrameOf(*lane, *plan)); !sent.ok()) {
+      Break(lane, sent);
+      return false;
+    }
+  }
+  return true;
+}
+
+std::unique_ptr<v1::StepFrame> Dispatcher::FrameOf(const Lane& lane, const StepPlan& plan) {
+  auto frame = std::make_unique<v1::StepFrame>();
+  frame->set_epoch(lane.spec.epoch);
+  frame->set_step(plan.step);
+  for (const PageCopy& copy : plan.copies) {
+    v1::PageCopy* added = frame->add_copies();
+    added->set_from(copy.from);
+    added->set_to(copy.to);
+  }
+  for (const PlannedSlice& slice : plan.slices) {
+    const GenerationTask& task = tasks_.at(slice.sequence).task;
+    v1::Slice* added = AppendSlice(slice, *lane.scheduler.Find(slice.sequence), task.sampling, task.penalty_window,
+                                   task.adapters, frame.get());
+    if (slice.output == engine::SliceOutput::kSample && task.guide != nullptr) task.guide->Describe(added);
+  }
+  return frame;
+}
+
+void Dispatcher::AskForDrafts(Lane* lane) {
+  for (const DraftRequest& request : lane->scheduler.TakeDraftRequests()) {
     const GenerationTask& task = tasks_.at(request.sequence).task;
     DraftTask draft;
     draft.sequence = request.sequence;
-    draft.tokens = scheduler_.Find(request.sequence)->TokensOf(0, request.position);
+    draft.tokens = lane->scheduler.Find(request.sequence)->TokensOf(0, request.position);
     draft.sampling = task.sampling;
     draft.penalty_window = task.penalty_window;
     draft.count = request.count;
@@ -277,66 +272,19 @@ void Dispatcher::AskForDrafts() {
   }
 }
 
-void Dispatcher::Report(const StepPlan& plan, std::vector<StageTime> stages) {
+void Dispatcher::Report(const Lane& lane, const StepPlan& plan, std::vector<StageTime> stages) {
   StepReport report;
-  report.epoch = spec_.epoch;
+  report.pipeline = lane.number;
+  report.epoch = lane.spec.epoch;
   report.step = plan.step;
   report.planned = plan.planned;
   for (const PlannedSlice& slice : plan.slices) {
     (slice.decode ? report.decode_tokens : report.prefill_tokens) += slice.count;
   }
   report.stages = std::move(stages);
-  report.first_wire_s = link_->stats().last_wire_s;
+  report.first_wire_s = lane.link->stats().last_wire_s;
   report.round_trip_s = SecondsBetween(plan.planned, clock_.Now());
   options_.observer->OnStep(report);
-}
-
-void Dispatcher::Break(const absl::Status& why) {
-  if (link_ == nullptr) return;
-  const uint64_t epoch = spec_.epoch;
-  Close(why);
-  if (options_.on_pipeline_broken) options_.on_pipeline_broken(epoch, why);
-}
-
-void Dispatcher::Close(const absl::Status& why) {
-  if (link_ != nullptr) {
-    detached_at_ = clock_.Now();  // before Close, by which others see that it has ended
-    link_->Close();
-    bytes_out_ += link_->stats().bytes;
-    link_.reset();
-    scheduler_.Halt(/*interruption=*/!absl::IsCancelled(why));
-    EndInterrupted(why);
-  }
-  MutexLock lock(&mu_);
-  why_detached_ = absl::UnavailableError(why.message());
-}
-
-void Dispatcher::EndInterrupted(const absl::Status& why) {
-  std::vector<uint64_t> ended;
-  for (const auto& [id, task] : tasks_) {
-    const Sequence* sequence = scheduler_.Find(id);
-    if (sequence != nullptr && sequence->interruptions >= kMaxInterruptions) ended.push_back(id);
-  }
-  for (uint64_t id : ended) {
-    End(id, absl::UnavailableError(absl::StrCat("the pipeline broke ", kMaxInterruptions,
-                                                " times during this request, at last: ", why.message())));
-  }
-}
-
-void Dispatcher::ExpireWithoutPipeline() {
-  if (link_ != nullptr || clock_.Now() - detached_at_ < options_.pipeline_wait) return;
-  absl::Status why;
-  {
-    MutexLock lock(&mu_);
-    if (expired_) return;
-    // An Attach may be queued already; it has cleared expired_ and will be handled next.
-    for (const Input& input : inputs_) {
-      if (std::holds_alternative<Attach>(input)) return;
-    }
-    expired_ = true;
-    why = absl::UnavailableError(absl::StrCat("no pipeline is serving: ", why_detached_.message()));
-  }
-  EndAll(why);
 }
 
 void Dispatcher::End(uint64_t id, const absl::Status& status) {
@@ -346,7 +294,8 @@ void Dispatcher::End(uint64_t id, const absl::Status& status) {
   tasks_.erase(it);
   GenerationResult result;
   result.prompt_tokens = static_cast<int32_t>(task.task.prompt.size());
-  if (const Sequence* sequence = scheduler_.Find(id); sequence != nullptr) {
+  Scheduler& scheduler = task.lane->scheduler;
+  if (const Sequence* sequence = scheduler.Find(id); sequence != nullptr) {
     result.reason = sequence->finish;
     result.generated_tokens = sequence->generated_tokens();
     result.shifts = sequence->shifts;
@@ -359,7 +308,7 @@ void Dispatcher::End(uint64_t id, const absl::Status& status) {
       result.decode_s = SecondsBetween(sequence->first_token, sequence->last_token);
     }
   }
-  scheduler_.Remove(id);
+  scheduler.Remove(id);
   {
     MutexLock lock(&mu_);
     live_.erase(id);
@@ -376,16 +325,18 @@ void Dispatcher::EndAll(const absl::Status& status) {
 
 void Dispatcher::Publish() {
   DispatcherStats stats;
-  stats.running = scheduler_.running();
-  stats.waiting = scheduler_.waiting();
-  stats.kv_pages_used = scheduler_.pages_used();
-  stats.kv_pages_idle = scheduler_.pages_idle();
-  stats.kv_pages_total = scheduler_.pages_total();
   stats.bytes_in = bytes_in_;
   stats.bytes_out = bytes_out_;
-  if (link_ != nullptr) {
-    stats.epoch = spec_.epoch;
-    stats.bytes_out += link_->stats().bytes;
+  for (const auto& lane : lanes_) {
+    stats.running += lane->scheduler.running();
+    stats.waiting += lane->scheduler.waiting();
+    if (!lane->serves()) continue;
+    ++stats.pipelines;
+    stats.epoch = std::max(stats.epoch, lane->spec.epoch);
+    stats.kv_pages_used += lane->scheduler.pages_used();
+    stats.kv_pages_idle += lane->scheduler.pages_idle();
+    stats.kv_pages_total += lane->scheduler.pages_total();
+    stats.bytes_out += lane->link->stats().bytes;
   }
   MutexLock lock(&mu_);
   stats_ = stats;

@@ -1,4 +1,4 @@
-// The thread that drives the pipeline: takes requests in, sends steps to the first stage, takes results from the last.
+// The thread that drives the pipelines: takes requests in, sends steps to first stages, takes results from last ones.
 #pragma once
 
 #include <atomic>
@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,14 +30,15 @@
 
 namespace tandem::coordinator {
 
-// The placement that serves. Units as in SchedulerConfig.
+// A placement that serves. Units as in SchedulerConfig.
 struct PipelineSpec {
-  uint64_t epoch = 0;
+  uint64_t epoch = 0;  // no other placement ever had it
   int32_t num_stages = 1;
   int32_t num_pages = 0;
   int32_t page_tokens = 32;
   int32_t max_step_tokens = 512;
   int32_t context = 0;
+  double tokens_per_s = 1;  // with many requests; compared between pipelines
 };
 
 // What the scheduler is told of it; the rest has its defaults.
@@ -98,6 +100,7 @@ class GenerationListener {
 
 // A step whose results have arrived, and what it cost.
 struct StepReport {
+  int32_t pipeline = 0;  // pipelines that serve beside each other have small numbers, which are used again
   uint64_t epoch = 0, step = 0;
   Time planned;
   // Tokens of prompts, and tokens behind the prompt of their sequence, guessed ones among them.
@@ -116,28 +119,33 @@ class DispatcherObserver {
   virtual void OnFinished(absl::StatusCode code, const GenerationResult& result) = 0;
 };
 
+// Sums over all pipelines.
 struct DispatcherStats {
-  uint64_t epoch = 0;  // 0: no pipeline is attached
+  uint64_t epoch = 0;  // of the pipeline attached last; 0: none is attached
+  int32_t pipelines = 0;
   int32_t running = 0, waiting = 0;
   int32_t kv_pages_used = 0, kv_pages_total = 0;
   int32_t kv_pages_idle = 0;             // kept for sequences that begin alike
   uint64_t bytes_out = 0, bytes_in = 0;  // of frames to the first stage and from the last one, of all epochs
 };
 
-// Role: owns scheduler, tasks and the link to the first stage, on a thread of its own (the dispatch thread). Ownership:
-// borrows listeners until their OnFinished, clock and observer until Stop. Threading: all public functions are
-// thread-safe and none blocks, but Stop, which joins the thread. Inputs are queued in order; the queue is bounded by
-// max_waiting requests and kMaxQueuedFrames frames.
+// Role: owns the tasks, and of each pipeline the scheduler and the link to the first stage, on a thread of its own (the
+// dispatch thread). Ownership: borrows listeners until their OnFinished, clock and observer until Stop. Threading: all
+// public functions are thread-safe and none blocks, but Stop, which joins the thread. Inputs are queued in order; the
+// queue is bounded by max_waiting requests and kMaxQueuedFrames frames a pipeline.
 //
-// Failures of the pipeline: a frame that lies (wrong step, results that were not asked for, tokens out of range), a
-// step that failed on a stage, or a link that breaks end the pipeline, never the process. Sequences then wait for the
-// next pipeline, where they are recomputed and go on with the tokens they would have had anyway.
+// Several pipelines may serve at a time, each with the whole model. A request goes to one of them (ChoosePipeline), and
+// stays there, but for two cases: it waits for pages while another pipeline has them, or its pipeline ends.
+//
+// Failures of a pipeline: a frame that lies (wrong step, results that were not asked for, tokens out of range), a step
+// that failed on a stage, or a link that breaks end the pipeline, never the process. Sequences then move to those that
+// are left, or wait for the next one; they are recomputed there and go on with the tokens they would have had anyway.
 class Dispatcher {
  public:
   struct Options {
     int32_t vocab = 0;          // of the model
     int32_t hidden = 0;         // of the model
-    int32_t max_waiting = 256;  // requests that may wait for admission
+    int32_t max_waiting = 256;  // requests that may wait for admission to each pipeline
     // Without a pipeline for this long, requests end with kUnavailable and new ones are refused.
     std::chrono::milliseconds pipeline_wait{30000};
     // As in SchedulerConfig.
@@ -154,14 +162,15 @@ class Dispatcher {
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
 
-  // From now on steps go to `first`. Ends the pipeline attached before. Takes effect on the dispatch thread.
+  // From now on steps go to `first`, too. Takes effect on the dispatch thread.
   void AttachPipeline(PipelineSpec spec, std::unique_ptr<links::StepLink> first);
-  // Closes the link; sequences wait. on_pipeline_broken is not called. kCancelled means that the pipeline was sound, so
-  // its end does not count among the interruptions of the sequences in flight.
-  void DetachPipeline(absl::Status why);
-  // What clients are told while nothing serves: "waiting for 1 more worker". Holds until the next Detach.
+  // Closes the link, if the pipeline is attached; its sequences move or wait. on_pipeline_broken is not called.
+  // kCancelled means that the pipeline was sound, so its end does not count among the interruptions of the sequences in
+  // flight.
+  void DetachPipeline(uint64_t epoch, absl::Status why);
+  // What clients are told while nothing serves: "waiting for 1 more worker". Holds until a pipeline ends.
   void SetReason(const std::string& why);
-  // A frame from the last stage. Frames of other epochs are dropped.
+  // A frame from a last stage. Frames of epochs that are not attached are dropped.
   void OnFrame(std::unique_ptr<v1::StepFrame> frame);
 
   // Returns the id of the generation. The listener may be called before this returns. Errors: kInvalidArgument (empty
@@ -174,7 +183,7 @@ class Dispatcher {
   DispatcherStats stats() const;
   // Tokens of context of the pipeline attached last; 0 before the first one.
   int32_t context() const;
-  // Ends every generation with kUnavailable, closes the link, joins the thread and stops the drafter. Idempotent.
+  // Ends every generation with kUnavailable, closes the links, joins the thread and stops the drafter. Idempotent.
   void Stop();
 
   static constexpr int kMaxQueuedFrames = 256;
@@ -187,6 +196,7 @@ class Dispatcher {
     std::unique_ptr<links::StepLink> link;
   };
   struct Detach {
+    uint64_t epoch;
     absl::Status why;
   };
   struct NewTask {
@@ -203,10 +213,20 @@ class Dispatcher {
     std::vector<int32_t> tokens;
   };
   using Input = std::variant<Attach, Detach, NewTask, CancelTask, Drafted, std::unique_ptr<v1::StepFrame>>;
+  // A pipeline, or a place for the next one. Where none serves, sequences wait in one of them.
+  struct Lane {
+    Lane(int32_t number, int32_t max_waiting) : number(number), scheduler(max_waiting) {}
+    bool serves() const { return link != nullptr; }
+
+    const int32_t number;
+    Scheduler scheduler;
+    PipelineSpec spec;
+    std::unique_ptr<links::StepLink> link;  // null: no pipeline
+  };
   struct Task {
     GenerationTask task;
     GenerationListener* listener = nullptr;
-    Time arrival;
+    Lane* lane = nullptr;          // whose scheduler has the sequence
     int32_t logits_delivered = 0;  // positions; after a new pipeline they are computed again but not given again
   };
 
@@ -225,17 +245,31 @@ class Dispatcher {
   // Tells the listener and the guide. `go_on`: neither ends the generation; else with `finish`.
   absl::Status DeliverToken(const engine::SampledToken& token, Task* task, bool* go_on, FinishReason* finish);
   // What a drawn token must bring along.
-  absl::Status CheckDrawn(const PlannedSlice& slice, const StepOutput& output) const;
-  void Deliver(const StepPlan& plan, const std::vector<SliceEvent>& events, const std::vector<StepOutput>& outputs);
+  absl::Status CheckDrawn(const Lane& lane, const PlannedSlice& slice, const StepOutput& output) const;
+  void Deliver(Lane* lane, const StepPlan& plan, const std::vector<SliceEvent>& events,
+               const std::vector<StepOutput>& outputs);
   // Of a sequence that does not generate.
   void DeliverOutput(const PlannedSlice& slice, const StepOutput& output, Task* task);
   void DeliverLogits(const PlannedSlice& slice, std::span<const float> logits, Task* task);
-  void SendSteps();
-  void AskForDrafts();
-  void Report(const StepPlan& plan, std::vector<StageTime> stages);
-  void Break(const absl::Status& why);  // detaches and tells on_pipeline_broken
-  void Close(const absl::Status& why);  // detaches
-  void EndInterrupted(const absl::Status& why);
+  void SendAllSteps();
+  bool SendSteps(Lane* lane);  // false: its pipeline broke
+  std::unique_ptr<v1::StepFrame> FrameOf(const Lane& lane, const StepPlan& plan);
+  void AskForDrafts(Lane* lane);
+  void Report(const Lane& lane, const StepPlan& plan, std::vector<StageTime> stages);
+
+  bool serves() const;
+  Lane* FindLane(uint64_t epoch);  // null: it is not attached
+  // Where the next pipeline comes to.
+  Lane* FreeLane();
+  // Where a sequence goes: to a lane that serves, if any does.
+  Lane* ChooseLane(const SequenceSpec& spec);
+  // The sequence is recomputed in `to`; ends it if it does not fit there.
+  void Move(uint64_t id, Lane* to);
+  // Sequences that wait for pages go where there are some.
+  void Balance();
+  void Break(Lane* lane, const absl::Status& why);  // detaches and tells on_pipeline_broken
+  void Close(Lane* lane, const absl::Status& why);  // detaches
+  void EndInterrupted(const Lane& lane, const absl::Status& why);
   void ExpireWithoutPipeline();
   void End(uint64_t id, const absl::Status& status);
   void EndAll(const absl::Status& status);
@@ -249,21 +283,20 @@ class Dispatcher {
   CondVar wake_;
   std::deque<Input> inputs_ ABSL_GUARDED_BY(mu_);
   int32_t queued_tasks_ ABSL_GUARDED_BY(mu_) = 0;
-  int32_t queued_frames_ ABSL_GUARDED_BY(mu_) = 0;
-  bool frames_overflowed_ ABSL_GUARDED_BY(mu_) = false;
+  absl::flat_hash_map<uint64_t, int> queued_frames_ ABSL_GUARDED_BY(mu_);  // by epoch
+  absl::flat_hash_set<uint64_t> overflowed_ ABSL_GUARDED_BY(mu_);          // epochs of too many frames
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
   absl::flat_hash_set<uint64_t> live_ ABSL_GUARDED_BY(mu_);  // submitted, not finished, not cancelled
   DispatcherStats stats_ ABSL_GUARDED_BY(mu_);
-  int32_t context_ ABSL_GUARDED_BY(mu_) = 0;  // 0: there was no pipeline yet
-  bool expired_ ABSL_GUARDED_BY(mu_) = true;  // no pipeline for longer than pipeline_wait
-  absl::Status why_detached_ ABSL_GUARDED_BY(mu_);
+  int32_t context_ ABSL_GUARDED_BY(mu_) = 0;        // 0: there was no pipeline yet
+  bool expired_ ABSL_GUARDED_BY(mu_) = true;        // no pipeline for longer than pipeline_wait
+  absl::Status why_detached_ ABSL_GUARDED_BY(mu_);  // the last one
 
-  Scheduler scheduler_;
+  std::vector<std::unique_ptr<Lane>> lanes_;  // by number; never empty
+  Lane* last_lane_ = nullptr;                 // the last one that served, or is to
   std::map<uint64_t, Task> tasks_;
-  PipelineSpec spec_;
-  std::unique_ptr<links::StepLink> link_;  // null: no pipeline
-  Time detached_at_;
+  Time detached_at_;  // the last one
   uint64_t bytes_in_ = 0;
   uint64_t bytes_out_ = 0;  // of links that are closed
 

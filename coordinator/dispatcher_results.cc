@@ -19,32 +19,40 @@ bool EndsByGuide(const DrawGuide& guide, FinishReason* finish) {
 
 void Dispatcher::Handle(std::unique_ptr<v1::StepFrame> frame) {
   bytes_in_ += frame->ByteSizeLong();
-  if (link_ == nullptr || frame->epoch() != spec_.epoch) return;
-  const StepPlan* due = scheduler_.oldest_in_flight();
-  if (due == nullptr)
-    return Break(
-        absl::InternalError(absl::StrCat("a frame came back for step ", frame->step(), ", but no step is in flight")));
+  Lane* const lane = FindLane(frame->epoch());
+  if (lane == nullptr) return;
+  const StepPlan* due = lane->scheduler.oldest_in_flight();
+  if (due == nullptr) {
+    return Break(lane, absl::InternalError(
+                           absl::StrCat("a frame came back for step ", frame->step(), ", but no step is in flight")));
+  }
+  const int32_t num_stages = lane->spec.num_stages;
   absl::StatusOr<std::vector<StepOutput>> outputs =
-      DecodeFrame(*frame, *due, {.num_stages = spec_.num_stages, .vocab = options_.vocab, .hidden = options_.hidden});
-  if (!outputs.ok()) return Break(outputs.status());
+      DecodeFrame(*frame, *due, {.num_stages = num_stages, .vocab = options_.vocab, .hidden = options_.hidden});
+  if (!outputs.ok()) return Break(lane, outputs.status());
   const StepPlan plan = *due;
   std::vector<std::vector<int32_t>> drawn(plan.slices.size());
   for (size_t i = 0; i < plan.slices.size(); ++i) {
-    if (absl::Status status = CheckDrawn(plan.slices[i], (*outputs)[i]); !status.ok()) return Break(status);
+    if (absl::Status status = CheckDrawn(*lane, plan.slices[i], (*outputs)[i]); !status.ok()) {
+      return Break(lane, status);
+    }
     for (const Drawn& each : (*outputs)[i].drawn) drawn[i].push_back(each.sampled.token);
   }
-  std::vector<StageTime> stages(spec_.num_stages);
+  std::vector<StageTime> stages(num_stages);
   for (const v1::StageTiming& timing : frame->timings()) {
     stages[timing.stage()] = {timing.queue_us() * 1e-6, timing.compute_us() * 1e-6, timing.wire_us() * 1e-6};
   }
-  const std::vector<SliceEvent> events = scheduler_.OnStepResult(drawn, stages, clock_.Now());
-  if (options_.observer != nullptr) Report(plan, std::move(stages));
-  Deliver(plan, events, *outputs);
+  const std::vector<SliceEvent> events = lane->scheduler.OnStepResult(drawn, stages, clock_.Now());
+  if (options_.observer != nullptr) Report(*lane, plan, std::move(stages));
+  Deliver(lane, plan, events, *outputs);
 }
 
-absl::Status Dispatcher::CheckDrawn(const PlannedSlice& slice, const StepOutput& output) const {
+absl::Status Dispatcher::CheckDrawn(const Lane& lane, const PlannedSlice& slice, const StepOutput& output) const {
+  // Of a sequence that gave up its pages since, or went to another pipeline, nothing counts.
+  const Sequence* const sequence = lane.scheduler.Find(slice.sequence);
   const auto it = tasks_.find(slice.sequence);
-  if (slice.output != engine::SliceOutput::kSample || it == tasks_.end()) return absl::OkStatus();
+  if (sequence == nullptr || sequence->incarnation != slice.incarnation || it == tasks_.end()) return absl::OkStatus();
+  if (slice.output != engine::SliceOutput::kSample) return absl::OkStatus();
   const v1::Sampling& sampling = it->second.task.sampling;
   for (const Drawn& drawn : output.drawn) {
     if (sampling.has_top_logprobs() && !drawn.has_logprob) {
@@ -61,11 +69,11 @@ absl::Status Dispatcher::CheckDrawn(const PlannedSlice& slice, const StepOutput&
   return absl::OkStatus();
 }
 
-void Dispatcher::Deliver(const StepPlan& plan, const std::vector<SliceEvent>& events,
+void Dispatcher::Deliver(Lane* lane, const StepPlan& plan, const std::vector<SliceEvent>& events,
                          const std::vector<StepOutput>& outputs) {
   for (const SliceEvent& event : events) {
     auto it = tasks_.find(event.sequence);
-    const Sequence* sequence = scheduler_.Find(event.sequence);
+    const Sequence* sequence = lane->scheduler.Find(event.sequence);
     if (it == tasks_.end() || sequence == nullptr) continue;
     const StepOutput& output = outputs[event.slice];
     bool go_on = true;
@@ -85,7 +93,7 @@ void Dispatcher::Deliver(const StepPlan& plan, const std::vector<SliceEvent>& ev
         End(event.sequence, status);
         continue;
       }
-      if (!go_on) scheduler_.Finish(event.sequence, finish, /*unwanted=*/event.tokens - delivered);
+      if (!go_on) lane->scheduler.Finish(event.sequence, finish, /*unwanted=*/event.tokens - delivered);
     }
     if (!go_on || event.finish != FinishReason::kNone) End(event.sequence, absl::OkStatus());
   }

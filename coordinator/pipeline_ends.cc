@@ -34,14 +34,16 @@ absl::Status GrpcPipelineEnds::Attach(const PipelineSpec& spec, const std::strin
   absl::StatusOr<std::unique_ptr<links::StepLink>> link = links::DialGrpcLink(options);
   if (!link.ok()) return Prefixed("cannot reach the first stage", link.status());
   dispatcher_.AttachPipeline(spec, *std::move(link));
+  attached_.insert(spec.epoch);
   on_serving_(true);
   return absl::OkStatus();
 }
 
-void GrpcPipelineEnds::Detach(const absl::Status& why) {
-  on_serving_(false);
-  dispatcher_.DetachPipeline(why);
-  service_.StopServing();
+void GrpcPipelineEnds::Detach(uint64_t epoch, const absl::Status& why) {
+  attached_.erase(epoch);
+  if (attached_.empty()) on_serving_(false);
+  dispatcher_.DetachPipeline(epoch, why);
+  service_.StopServing(epoch);
 }
 
 }  // namespace tandem::coordinator

@@ -16,9 +16,6 @@ namespace {
 constexpr int32_t kMinChunkTokens = 64;
 // A pipeline fills and empties in this part of a prompt's time, a chunk for every stage but one.
 constexpr int32_t kFillShare = 16;
-// A token that is drawn costs a client this many of its prompt: decodes hold a place in every round.
-constexpr int64_t kDecodeWork = 2;
-
 int32_t DivideUp(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 // Whether what is wanted of `sequence` comes with `slice`, the latest of it.
@@ -258,17 +255,20 @@ void Scheduler::ReleaseAll() {
   pages_.Reset(config_.num_pages, config_.page_tokens);  // what they hold is gone with the pipeline
 }
 
-void Scheduler::SortByTurn(std::vector<Sequence*>* sequences, Time now) const {
+bool Scheduler::GoesBefore(const Sequence& a, const Sequence& b, Time now) const {
   const auto patient = [now](const Sequence& sequence) { return now - sequence.waiting_since < kPatience; };
-  std::sort(sequences->begin(), sequences->end(), [&](const Sequence* a, const Sequence* b) {
-    if (patient(*a) != patient(*b)) return patient(*b);
-    if (patient(*a)) {
-      if (a->spec.priority != b->spec.priority) return a->spec.priority > b->spec.priority;
-      const int64_t served_a = shares_.served(a->spec.client), served_b = shares_.served(b->spec.client);
-      if (served_a != served_b) return served_a < served_b;
-    }
-    return a->spec.id < b->spec.id;
-  });
+  if (patient(a) != patient(b)) return patient(b);
+  if (patient(a)) {
+    if (a.spec.priority != b.spec.priority) return a.spec.priority > b.spec.priority;
+    const int64_t served_a = shares_.served(a.spec.client), served_b = shares_.served(b.spec.client);
+    if (served_a != served_b) return served_a < served_b;
+  }
+  return a.spec.id < b.spec.id;
+}
+
+void Scheduler::SortByTurn(std::vector<Sequence*>* sequences, Time now) const {
+  std::sort(sequences->begin(), sequences->end(),
+            [this, now](const Sequence* a, const Sequence* b) { return GoesBefore(*a, *b, now); });
 }
 
 void Scheduler::Admit(Time now) {

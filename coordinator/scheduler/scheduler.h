@@ -42,6 +42,8 @@ struct SchedulerConfig {
 // What max_guessed_tokens is where nobody chose, and its bound.
 inline constexpr int32_t kDefaultGuessedTokens = 16;
 inline constexpr int32_t kMaxGuessedTokens = 256;
+// A token that is drawn costs a client this many of its prompt: decodes hold a place in every round.
+inline constexpr int64_t kDecodeWork = 2;
 // Bounds of Scheduler::RetrySeconds.
 inline constexpr double kMinRetrySeconds = 1, kMaxRetrySeconds = 60;
 inline constexpr char kSpeculateHelp[] =
@@ -134,6 +136,8 @@ class Scheduler {
   // When too many wait, a sequence that never ran gives way to one of higher priority, or of a client of which fewer
   // wait: returns its id, and the caller removes it.
   absl::StatusOr<std::optional<uint64_t>> Add(SequenceSpec spec, Time now);
+  // Whether the pipeline could take it at all. Errors: those of Add but for queues.
+  absl::Status CheckFits(const SequenceSpec& spec) const;
   // Takes the sequence out, finished or not, and frees its pages. Unknown ids are ignored.
   void Remove(uint64_t id);
   // Ends a sequence: it stays known until Remove, its pages are free. One that has ended takes the new reason. The last
@@ -156,6 +160,24 @@ class Scheduler {
   // Empty: the draft model cannot, and the sequence goes on without. Answers that come too late are ignored.
   void OnDraft(const DraftRequest& request, std::span<const int32_t> tokens, Time now);
 
+  // Several pipelines, each with a scheduler: sequences move from one to another, to be recomputed there from their
+  // tokens.
+  //
+  // Takes out a sequence that is there, with what it has generated.
+  Sequence Release(uint64_t id);
+  // The counterpart, of what another scheduler released and CheckFits allows here. max_waiting does not bound it.
+  void Adopt(Sequence sequence);
+  // What is left to do for all sequences, as far as it can be told: in tokens of prompts.
+  int64_t Backlog() const;
+  // The same of one that comes, if nothing of it is known.
+  static int64_t WorkOf(const SequenceSpec& spec);
+  // Leading tokens of its prompt that would not be computed.
+  int32_t KnownTokens(const SequenceSpec& spec) const;
+  // The sequence that is to be admitted next, if there are no pages for it.
+  const Sequence* Blocked(Time now) const;
+  // Whether a sequence of another scheduler would be admitted at once.
+  bool HasRoomFor(const Sequence& sequence) const;
+
   // When whoever is refused now may find room: as long as those who wait will take to start, going by the latest ones.
   double RetrySeconds() const;
 
@@ -175,13 +197,13 @@ class Scheduler {
   int32_t Count(SequenceState state) const;
   // Most tokens whose KV the sequence can ever need.
   int32_t MostTokens(const SequenceSpec& spec) const;
-  absl::Status CheckFits(const SequenceSpec& spec) const;
   // The waiting sequence that gives way to `spec`; null: none.
   Sequence* LeastWanted(const SequenceSpec& spec);
   void FallBack(Sequence* sequence);
   void ReleaseAll();
 
   // `sequences` in the order in which they are served.
+  bool GoesBefore(const Sequence& a, const Sequence& b, Time now) const;
   void SortByTurn(std::vector<Sequence*>* sequences, Time now) const;
   // How many steps the decodes are dealt out to.
   int32_t DecodeGroups() const;

@@ -15,13 +15,23 @@ void SequencePages::Reset(int32_t num_pages, int32_t page_tokens) {
   index_ = PrefixIndex(page_tokens, &pool_);
 }
 
-bool SequencePages::Begin(int32_t reserve, Sequence* sequence, std::vector<PageCopy>* copies) {
-  const PrefixIndex::Match match = Find(*sequence);
-  const int32_t known = static_cast<int32_t>(match.nodes.size());
-  const int32_t own = PagesFor(sequence->length()) - known;
+int32_t SequencePages::KnownTokens(const std::string& domain, std::span<const int32_t> tokens) const {
+  const PrefixIndex::Match match = index_.Find(domain, /*from=*/nullptr, tokens);
+  return static_cast<int32_t>(match.nodes.size()) * page_tokens_ + match.shared_tokens;
+}
+
+bool SequencePages::Fits(int32_t reserve, const Sequence& sequence, const PrefixIndex::Match& match) const {
+  const int32_t own = PagesFor(sequence.length()) - static_cast<int32_t>(match.nodes.size());
   const auto idle = std::count_if(match.nodes.begin(), match.nodes.end(),
                                   [this](const PrefixIndex::Node* node) { return pool_.users(node->page()) == 0; });
-  if (own + reserve > available() - idle) return false;
+  return own + reserve <= available() - idle;
+}
+
+bool SequencePages::Begin(int32_t reserve, Sequence* sequence, std::vector<PageCopy>* copies) {
+  const PrefixIndex::Match match = Find(*sequence);
+  if (!Fits(reserve, *sequence, match)) return false;
+  const int32_t known = static_cast<int32_t>(match.nodes.size());
+  const int32_t own = PagesFor(sequence->length()) - known;
   for (PrefixIndex::Node* node : match.nodes) Adopt(node, sequence);
   for (int32_t i = 0; i < own; ++i) sequence->pages.push_back(Take());
   if (match.shared_tokens > 0) {

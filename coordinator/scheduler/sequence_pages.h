@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "coordinator/scheduler/page_pool.h"
@@ -32,6 +34,10 @@ class SequencePages {
 
   int32_t PagesFor(int32_t tokens) const { return (tokens + page_tokens_ - 1) / page_tokens_; }
 
+  // Of `tokens`, a text of `domain`, how many need not be computed, as things are.
+  int32_t KnownTokens(const std::string& domain, std::span<const int32_t> tokens) const;
+  // Whether Begin would succeed.
+  bool CanBegin(int32_t reserve, const Sequence& sequence) const { return Fits(reserve, sequence, Find(sequence)); }
   // Pages for all tokens that `sequence`, which has none, is known to have, and its place in what others have computed.
   // `copies`: what must be copied in the next step. False, and nothing changed, if then fewer than `reserve` pages
   // would be left.
@@ -49,6 +55,7 @@ class SequencePages {
 
  private:
   PrefixIndex::Match Find(const Sequence& sequence) const;
+  bool Fits(int32_t reserve, const Sequence& sequence, const PrefixIndex::Match& match) const;
   // `sequence` reads `node` as its next page.
   void Adopt(PrefixIndex::Node* node, Sequence* sequence);
   int32_t available() const { return pool_.free() + pool_.idle(); }

@@ -49,7 +49,7 @@ class FakeEnds : public PipelineEnds {
     address = first_address;
     return attach_result;
   }
-  void Detach(const absl::Status& why) override { detached.push_back(std::string(why.message())); }
+  void Detach(uint64_t, const absl::Status& why) override { detached.push_back(std::string(why.message())); }
   void Explain(const std::string& why) override { explained = why; }
 
   std::vector<uint64_t> served;

@@ -24,6 +24,7 @@ using ::testing::HasSubstr;
 using testing::kFakeHidden;
 using testing::kFakeVocab;
 using testing::ManualClock;
+using testing::Prompt;
 
 // Collects what it is told; Wait returns when the generation has ended. Read the rest after that.
 class Collector : public GenerationListener {

@@ -245,7 +245,7 @@ TEST_F(DispatcherTest, RequestsWaitForTheNextPipelineUpToALimit) {
   Collector patient, late;
   ASSERT_TRUE(dispatcher_->Submit(Task({1}, 3), &patient).ok());
   pipeline.WaitForFrames(1);
-  dispatcher_->DetachPipeline(absl::UnavailableError("worker b is gone"));
+  dispatcher_->DetachPipeline(1, absl::UnavailableError("worker b is gone"));
   clock_.Advance(std::chrono::seconds(29));
   ASSERT_TRUE(dispatcher_->Submit(Task({2}, 3), &late).ok());
   Attach(2);
@@ -260,7 +260,7 @@ TEST_F(DispatcherTest, RequestsEndUnavailableWhenNoPipelineComes) {
   Collector waiting, refused;
   ASSERT_TRUE(dispatcher_->Submit(Task({1}, 3), &waiting).ok());
   pipeline.WaitForFrames(1);
-  dispatcher_->DetachPipeline(absl::UnavailableError("worker b is gone"));
+  dispatcher_->DetachPipeline(1, absl::UnavailableError("worker b is gone"));
   while (!pipeline.closed()) std::this_thread::yield();
   clock_.Advance(std::chrono::seconds(31));
   const absl::Status status = waiting.Wait();
@@ -291,7 +291,7 @@ TEST_F(DispatcherTest, MovesToOtherPipelinesAreNoInterruptions) {
       ASSERT_TRUE(dispatcher_->Submit(Task({1}, 3), &collector).ok());
     }
     pipeline.WaitForFrames(1);
-    dispatcher_->DetachPipeline(absl::CancelledError("layers move"));
+    dispatcher_->DetachPipeline(epoch, absl::CancelledError("layers move"));
   }
   Attach(99);
   EXPECT_TRUE(collector.Wait().ok());

@@ -62,4 +62,11 @@ class FakeCache {
   std::map<std::pair<uint32_t, int32_t>, int32_t> cells_;
 };
 
+// Prompts that differ in their first tokens do so in all.
+inline std::vector<int32_t> Prompt(int32_t first, int32_t length) {
+  std::vector<int32_t> tokens;
+  for (int32_t i = 0; i < length; ++i) tokens.push_back((first + 7 * i) % kFakeVocab);
+  return tokens;
+}
+
 }  // namespace tandem::coordinator::testing

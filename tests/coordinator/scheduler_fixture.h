@@ -17,12 +17,7 @@ namespace tandem::coordinator {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-inline std::vector<int32_t> Prompt(int32_t first, int32_t length) {
-  std::vector<int32_t> tokens;
-  for (int32_t i = 0; i < length; ++i) tokens.push_back((first + 7 * i) % testing::kFakeVocab);
-  return tokens;
-}
+using testing::Prompt;
 
 inline SchedulerConfig Config(int32_t stages = 1, int32_t pages = 64) {
   SchedulerConfig config;

@@ -1,0 +1,23 @@
+// Which of several pipelines a sequence goes to.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "coordinator/scheduler/scheduler.h"
+
+namespace tandem::coordinator {
+
+// A pipeline that serves.
+struct PipelineOffer {
+  const Scheduler* scheduler = nullptr;
+  double tokens_per_s = 1;  // how fast it is beside the others
+};
+
+// The index of the pipeline that would be through first with all it has to do and with `spec`: the one that holds most
+// of its prompt already, unless that one has so much more to do than another that computing the prompt again is
+// quicker; where nobody knows the prompt, the least loaded one. Pipelines that could never take it come last. `offers`
+// must not be empty.
+size_t ChoosePipeline(std::span<const PipelineOffer> offers, const SequenceSpec& spec);
+
+}  // namespace tandem::coordinator
