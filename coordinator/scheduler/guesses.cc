@@ -6,8 +6,12 @@
 namespace tandem::coordinator {
 namespace {
 
-// Drafts go on behind guesses that are in steps if these are right at least that likely.
+// Guesses go on behind others, that are in steps, if these are right at least that likely.
 constexpr double kWorthGoingOn = 0.3;
+// So many tokens that are the same as before make a long match.
+constexpr int32_t kLongLength = 8;
+// Tokens of a draft, as long as it is not known what one costs.
+constexpr int32_t kFirstDraft = 4;
 
 }  // namespace
 
@@ -21,17 +25,22 @@ bool Guesses::OnDrawn(int32_t token, int32_t sent) {
     sources_.erase(sources_.begin());
     return true;
   }
-  verdict.missed = true;
-  for (int32_t i = 0; i < sent; ++i) ++verdicts_[sources_[i]].wrong;
+  verdict.wrong = true;
   Drop();
   return false;
 }
 
 void Guesses::Learn() {
-  const Verdict text = std::exchange(verdicts_[kText], {});
-  const Verdict draft = std::exchange(verdicts_[kDraft], {});
-  text_pace_.Learn(text.right + text.wrong, text.right);
-  draft_pace_.Learn(draft.right, draft.missed);
+  for (size_t source = 0; source < verdicts_.size(); ++source) {
+    const Verdict verdict = std::exchange(verdicts_[source], {});
+    chances_[source].Learn(verdict.right, verdict.wrong);
+  }
+}
+
+double Guesses::AheadChance() const {
+  double chance = 1;
+  for (const Source source : sources_) chance *= chances_[source].right();
+  return chance;
 }
 
 void Guesses::Drop() {
@@ -46,16 +55,19 @@ void Guesses::Restart() {
   text_ = NgramGuesser();
 }
 
-bool Guesses::LookUp(std::span<const int32_t> tokens, int32_t most) {
-  const std::vector<int32_t> found = text_.Guess(tokens, ahead_, std::min(most, text_pace_.Next() - size()));
-  ahead_.insert(ahead_.end(), found.begin(), found.end());
-  sources_.resize(ahead_.size(), kText);
-  return !found.empty();
+bool Guesses::LookUp(std::span<const int32_t> tokens, std::span<const double> seconds) {
+  const NgramMatch match = text_.Find(tokens, ahead_);
+  if (match.length == 0 || AheadChance() < kWorthGoingOn) return false;
+  const Source source = match.length < kLongLength ? kShortMatch : kLongMatch;
+  const int32_t count = BestGuesses(chances_[source].right(), seconds);
+  NgramGuesser::Append(match, count, tokens, &ahead_);
+  sources_.resize(ahead_.size(), source);
+  return count > 0;
 }
 
-int32_t Guesses::ToDraft(int32_t most, const DraftCost& cost) const {
-  if (!can_draft_ || draft_pace_.RightChance(size()) < kWorthGoingOn) return 0;
-  return draft_pace_.Next(most, cost);
+int32_t Guesses::ToDraft(int32_t most, std::span<const double> seconds) const {
+  if (!can_draft_ || AheadChance() < kWorthGoingOn) return 0;
+  return seconds.empty() ? std::min(most, kFirstDraft) : BestGuesses(chances_[kDraft].right(), seconds);
 }
 
 void Guesses::Await(bool wait) {
@@ -69,7 +81,7 @@ void Guesses::OnDraft(std::span<const int32_t> tokens, std::span<const int32_t> 
   const auto [token, drawn] = std::mismatch(tokens.begin(), tokens.end(), since.begin(), since.end());
   verdicts_[kDraft].right += static_cast<int32_t>(drawn - since.begin());
   if (drawn != since.end()) {
-    verdicts_[kDraft].missed = token != tokens.end();
+    verdicts_[kDraft].wrong = token != tokens.end();
     return;
   }
   ahead_.insert(ahead_.end(), token, tokens.end());

@@ -32,13 +32,13 @@ class Guesses {
   // The same, and the known tokens are others now: what followed in them before counts no more.
   void Restart();
 
-  // Guesses up to `most` tokens behind `tokens` and ahead(), from what followed in `tokens` before. Whether there are
-  // any.
-  bool LookUp(std::span<const int32_t> tokens, int32_t most);
+  // Guesses tokens behind `tokens` and ahead(), from what followed in `tokens` before, as many as pay: `seconds` as for
+  // BestGuesses. Whether there are any.
+  bool LookUp(std::span<const int32_t> tokens, std::span<const double> seconds);
 
-  // How many tokens a draft model should guess behind the known ones and ahead(), as DraftPace::Next has it. 0: none,
-  // as they would hardly be of use, or drafts failed.
-  int32_t ToDraft(int32_t most, const DraftCost& cost) const;
+  // How many tokens, at most `most`, a draft model should guess behind the known ones and ahead(). `seconds` as for
+  // BestGuesses; empty: not known. 0: none, as they would hardly be of use, or drafts failed.
+  int32_t ToDraft(int32_t most, std::span<const double> seconds) const;
   // A draft was asked for. `wait`: the known tokens wait for it, to travel with it.
   void Await(bool wait);
   bool awaits_draft() const { return awaits_; }
@@ -55,23 +55,26 @@ class Guesses {
   int32_t right() const { return right_; }
 
  private:
-  enum Source : uint8_t { kText, kDraft };
+  // Of the text: behind few tokens, or behind many, that were the same before.
+  enum Source : uint8_t { kShortMatch, kLongMatch, kDraft };
   // What a result told of the guesses of one source.
   struct Verdict {
     int32_t right = 0;
-    int32_t wrong = 0;    // sent, and not right
-    bool missed = false;  // the first wrong one was of this source
+    bool wrong = false;  // another was drawn than guessed
   };
+
+  // That all that is ahead is right.
+  double AheadChance() const;
 
   std::vector<int32_t> ahead_;
   std::vector<Source> sources_;  // of ahead_
   uint32_t branch_ = 0;
   NgramGuesser text_;
-  GuessPace text_pace_;
-  DraftPace draft_pace_;
+  // Before anything is known: models draft better than two tokens foretell, and what was copied so far goes on.
+  std::array<GuessChance, 3> chances_ = {GuessChance(0.5), GuessChance(0.9), GuessChance(0.7)};  // by source
   bool can_draft_ = true, awaits_ = false, wait_ = false;
   int32_t drafts_ = 0;
-  std::array<Verdict, 2> verdicts_;  // since the last Learn, by source
+  std::array<Verdict, 3> verdicts_;  // since the last Learn, by source
   int32_t guessed_ = 0, right_ = 0;
 };
 

@@ -1,46 +1,42 @@
 #include "coordinator/scheduler/ngram_guesser.h"
 
-#include <algorithm>
-
-#include "absl/hash/hash.h"
-#include "absl/types/span.h"
+#include <utility>
 
 namespace tandem::coordinator {
 namespace {
 
-uint64_t Hash(std::span<const int32_t> tokens) {
-  return absl::HashOf(absl::MakeConstSpan(tokens.data(), tokens.size()));
+uint64_t Pair(int32_t first, int32_t second) {
+  return (uint64_t{static_cast<uint32_t>(first)} << 32) | static_cast<uint32_t>(second);
 }
 
 }  // namespace
 
-std::vector<int32_t> NgramGuesser::Guess(std::span<const int32_t> tokens, std::span<const int32_t> ahead,
-                                         int32_t most) {
+NgramMatch NgramGuesser::Find(std::span<const int32_t> tokens, std::span<const int32_t> ahead) {
+  const int32_t size = static_cast<int32_t>(tokens.size()), end = size + static_cast<int32_t>(ahead.size());
+  for (int32_t place = static_cast<int32_t>(earlier_.size()); place < size; ++place) {
+    int32_t before = 0;
+    if (place >= 2) before = std::exchange(latest_[Pair(tokens[place - 2], tokens[place - 1])], place);
+    earlier_.push_back(before);
+  }
+  const auto at = [&](int32_t i) { return i < size ? tokens[i] : ahead[i - size]; };
+  NgramMatch best;
+  if (end < 2) return best;
+  const auto latest = latest_.find(Pair(at(end - 2), at(end - 1)));
+  int32_t place = latest == latest_.end() ? 0 : latest->second;
+  for (int32_t places = 0; place > 0 && places < kMaxPlaces; ++places, place = earlier_[place]) {
+    int32_t length = 2;
+    while (length < kMaxLength && length < place && at(place - 1 - length) == at(end - 1 - length)) ++length;
+    if (length > best.length) best = {.after = place, .length = length};
+  }
+  return best;
+}
+
+void NgramGuesser::Append(const NgramMatch& match, int32_t count, std::span<const int32_t> tokens,
+                          std::vector<int32_t>* ahead) {
   const int32_t size = static_cast<int32_t>(tokens.size());
-  for (; known_ + 1 < size; ++known_) {
-    for (size_t i = 0; i < kLengths.size(); ++i) {
-      const int32_t begin = known_ + 1 - kLengths[i];
-      if (begin >= 0) after_[i][Hash(tokens.subspan(begin, kLengths[i]))] = known_ + 1;
-    }
+  for (int32_t i = match.after; i < match.after + count; ++i) {
+    ahead->push_back(i < size ? tokens[i] : (*ahead)[i - size]);  // beyond the end the text repeats itself
   }
-  // The last tokens and the guesses behind them, to which those found are appended.
-  std::vector<int32_t> text(tokens.end() - std::min(size, kLengths[0]), tokens.end());
-  const int32_t begin = size - static_cast<int32_t>(text.size());
-  text.insert(text.end(), ahead.begin(), ahead.end());
-  const int32_t end = begin + static_cast<int32_t>(text.size());
-  for (size_t i = 0; i < kLengths.size() && most > 0; ++i) {
-    if (end - begin < kLengths[i]) continue;
-    const std::span<const int32_t> ending = std::span<const int32_t>(text).last(kLengths[i]);
-    const auto found = after_[i].find(Hash(ending));
-    if (found == after_[i].end()) continue;
-    const int32_t after = found->second;
-    if (!std::ranges::equal(ending, tokens.subspan(after - kLengths[i], kLengths[i]))) continue;  // another's hash
-    for (int32_t j = after; j < after + most; ++j) {
-      text.push_back(j < size ? tokens[j] : text[j - begin]);  // beyond the end the text repeats itself
-    }
-    return {text.end() - most, text.end()};
-  }
-  return {};
 }
 
 }  // namespace tandem::coordinator

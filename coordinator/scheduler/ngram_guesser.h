@@ -1,7 +1,6 @@
-// Guesses how a text goes on from what followed the last time it went like this.
+// Guesses how a text goes on from what followed when it went like this before.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -10,22 +9,30 @@
 
 namespace tandem::coordinator {
 
-// The place after the latest occurrence of every few tokens of one text, so that the longest of its endings that
-// occurred before is found at once ("prompt lookup"). Good where an answer repeats its prompt or itself: code that is
-// edited, quotations, lists. Owned by its sequence; not thread-safe. Memory: some 50 bytes a token.
+// Of one text, an earlier place where it went as it does at its end.
+struct NgramMatch {
+  int32_t after = 0;   // the token that followed there
+  int32_t length = 0;  // how many tokens before it are as at the end; 0: there is no such place
+};
+
+// The places behind every pair of tokens of one text, so that the longest of its endings that occurred before is found
+// at once ("prompt lookup"). Good where an answer repeats its prompt or itself: code that is edited, quotations, lists.
+// Owned by its sequence; not thread-safe. Memory: at most some 45 bytes a token.
 class NgramGuesser {
  public:
-  // Up to `most` tokens that may follow on `tokens`, which begin with those of the call before, and on `ahead`, which
-  // are guesses themselves. Empty if the ending is new. O(1) for each token that is new since the last call, and each
-  // of `ahead`.
-  std::vector<int32_t> Guess(std::span<const int32_t> tokens, std::span<const int32_t> ahead, int32_t most);
+  // The longest match of the end of `tokens` and `ahead`, which are guesses themselves, the latest if several are
+  // equal; at least two tokens, and no more than kMaxLength are counted. `tokens` begins with that of the call before.
+  // O(1) for each token that is new since then, and for each of the latest kMaxPlaces places that are compared.
+  NgramMatch Find(std::span<const int32_t> tokens, std::span<const int32_t> ahead);
+  // Appends the `count` tokens that followed on the match to `ahead`, both as for Find.
+  static void Append(const NgramMatch& match, int32_t count, std::span<const int32_t> tokens,
+                     std::vector<int32_t>* ahead);
+
+  static constexpr int32_t kMaxLength = 32, kMaxPlaces = 128;
 
  private:
-  // Endings that are looked for, longest first: longer ones are right more often, shorter ones are found more often.
-  static constexpr std::array<int32_t, 3> kLengths = {5, 3, 2};
-
-  std::array<absl::flat_hash_map<uint64_t, int32_t>, kLengths.size()> after_;  // by hash of the tokens before
-  int32_t known_ = 0;  // tokens of which it is known what follows
+  absl::flat_hash_map<uint64_t, int32_t> latest_;  // by a pair of tokens, the latest place behind it
+  std::vector<int32_t> earlier_;                   // by place, the one before behind the same pair; 0: none
 };
 
 }  // namespace tandem::coordinator

@@ -222,8 +222,9 @@ class Scheduler {
   bool ComputedInStep(const StepPlan& plan, const Sequence& sequence) const;
   // How many guesses each of so many decodes of a step may have: none while prompts wait, which is work that counts.
   int32_t GuessesEach(int32_t decodes) const;
-  // Guesses up to `most` tokens more of `sequence`, which decodes, or asks for a draft, if none are left to be sent.
-  void GuessOn(int32_t most, Time now, Sequence* sequence);
+  // Guesses up to `most` tokens more of `sequence`, one of so many decodes of a step, or asks for a draft, if none are
+  // left to be sent.
+  void GuessOn(int32_t most, int32_t decodes, Time now, Sequence* sequence);
   // How many of at most `most` guesses can be sent next, for which pages are there.
   int32_t GuessesToSend(int32_t most, Sequence* sequence);
   // `count` tokens that are known, and so many guesses.

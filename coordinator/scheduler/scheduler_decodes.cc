@@ -52,7 +52,7 @@ void Scheduler::PlanDecodes(StepPlan* plan, int32_t* budget, Time now) {
   for (auto& [id, sequence] : sequences_) {
     if (sequence.state != SequenceState::kRunning || !sequence.decoding()) continue;
     const bool goes_on = sequence.pending() == 1;
-    if (goes_on || stages_idle) GuessOn(guesses_each, now, &sequence);
+    if (goes_on || stages_idle) GuessOn(guesses_each, share, now, &sequence);
     const bool has_slice = goes_on ? !sequence.guesses.waits_for_draft() : stages_idle && sequence.unsent_guesses() > 0;
     if (has_slice) ready.push_back(&sequence);
   }
@@ -88,15 +88,20 @@ int32_t Scheduler::GuessesEach(int32_t decodes) const {
   return prompts_wait ? 0 : room / decodes;
 }
 
-void Scheduler::GuessOn(int32_t most, Time now, Sequence* sequence) {
+void Scheduler::GuessOn(int32_t most, int32_t decodes, Time now, Sequence* sequence) {
   Guesses& guesses = sequence->guesses;
   if (!sequence->spec.may_guess || guesses.awaits_draft() || sequence->unsent_guesses() > 0) return;
   // The token that is drawn behind the last right guess counts too.
   const int32_t left =
       std::min(sequence->spec.max_tokens - sequence->generated_tokens(), config_.context - sequence->length());
   most = std::min(most, left - 1 - guesses.size());
-  if (most <= 0 || guesses.LookUp(sequence->tokens, most) || !config_.drafts) return;
-  const int32_t count = guesses.ToDraft(most, {times_.one_token_s(), times_.more_token_s(), draft_token_s_});
+  if (most <= 0) return;
+  std::vector<double> seconds;  // as if the others had as many guesses
+  for (int32_t count = 0; count <= most; ++count) seconds.push_back(times_.DecodeSeconds(decodes * (1 + count)));
+  if (guesses.LookUp(sequence->tokens, seconds) || !config_.drafts) return;
+  for (int32_t count = 0; count <= most; ++count) seconds[count] += draft_token_s_ * count;
+  if (draft_token_s_ <= 0 || times_.decode_s() <= 0) seconds.clear();
+  const int32_t count = guesses.ToDraft(most, seconds);
   if (count == 0) return;
   draft_requests_.push_back({.sequence = sequence->spec.id,
                              .branch = guesses.branch(),

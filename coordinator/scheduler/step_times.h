@@ -1,6 +1,7 @@
 // What steps cost on the pipeline that serves, learned from those that came back.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -45,19 +46,21 @@ class StepTimes {
   double wire_share() const { return decode_s_ > 0 ? wire_s_ / decode_s_ : 0; }
   // Seconds of a step of decodes on the slowest stage; 0: not known.
   double decode_s() const { return decode_s_; }
-  // Seconds from the planning of a step of one token to its results, and what each token more adds; 0: not known.
-  double one_token_s() const { return one_token_.seconds; }
-  double more_token_s() const;
+  // Seconds from the planning of a step of decodes to its results, by its tokens: of sizes that there were not, what
+  // those next to them let expect. Before any was, in parts of the time of one token.
+  double DecodeSeconds(int32_t tokens) const;
 
  private:
   // Of the slowest stage; 0: not known.
   double decode_s_ = 0;         // a step of decodes only
   double prefill_token_s_ = 0;  // more for each token of prefill
   double wire_s_ = 0;           // outside of all stages, for steps of decodes only
-  // Steps of one token, and of several: their tokens, and the time to their results.
-  struct {
+  // Of steps of decodes, the time to their results: each size up to kExactSizes, and then all up to twice as many.
+  struct SizeTime {
     double tokens = 0, seconds = 0;
-  } one_token_, more_tokens_;
+  };
+  static constexpr int32_t kExactSizes = 16;
+  std::array<SizeTime, kExactSizes + 8> sizes_;
 };
 
 }  // namespace tandem::coordinator

@@ -9,24 +9,6 @@
 namespace tandem::coordinator {
 namespace {
 
-TEST(DraftPaceTest, LongerWhereDraftsAreRightAndCheap) {
-  DraftPace pace;
-  EXPECT_EQ(pace.Next(16, {}), 4) << "nothing is known of the speeds";
-  EXPECT_EQ(pace.Next(2, {}), 2);
-  const int32_t at_first = pace.Next(16, {.step_s = 0.1, .draft_token_s = 0.005});
-  EXPECT_GE(at_first, 2);
-  for (int i = 0; i < 20; ++i) pace.Learn(8, false);
-  EXPECT_GT(pace.Next(16, {.step_s = 0.1, .draft_token_s = 0.005}), at_first);
-  EXPECT_EQ(pace.Next(16, {.step_s = 0.1, .draft_token_s = 0.5}), 0)
-      << "a draft that takes longer than the step does not pay";
-  EXPECT_EQ(pace.Next(16, {.step_s = 0.1, .more_token_s = 0.5, .draft_token_s = 0.005}), 0) << "nor does one in a step";
-  EXPECT_GT(pace.RightChance(4), 0.9);
-  for (int i = 0; i < 120; ++i) pace.Learn(0, true);
-  EXPECT_EQ(pace.Next(16, {.step_s = 0.1, .draft_token_s = 0.02}), 0);
-  for (int i = 0; i < 200; ++i) pace.Learn(0, false);
-  EXPECT_GE(pace.Next(16, {.step_s = 0.1, .draft_token_s = 0.005}), at_first - 1) << "it is tried again after a while";
-}
-
 TEST(GuessesTest, WrongOneEndsTheBranch) {
   Guesses guesses;
   guesses.Await(/*wait=*/true);

@@ -111,8 +111,9 @@ class SchedulerTest : public ::testing::Test {
 
   // Executes the oldest step in flight, as every stage does, and reports it.
   void FinishStep() {
-    now_ += step_time_;
     const StepPlan plan = *scheduler_->oldest_in_flight();
+    now_ += step_time_;
+    for (const PlannedSlice& slice : plan.slices) now_ += token_time_ * slice.count;
     for (const PageCopy& copy : plan.copies) cache_->Copy(copy.from, copy.to);
     std::vector<std::vector<int32_t>> drawn(plan.slices.size());
     int32_t prefill = 0;
@@ -166,6 +167,8 @@ class SchedulerTest : public ::testing::Test {
   double prefill_token_s_ = 0;
   // How long it takes from one step's end to the next.
   std::chrono::nanoseconds step_time_ = std::chrono::milliseconds(1);
+  // More for each of its tokens.
+  std::chrono::nanoseconds token_time_{0};
 };
 
 }  // namespace tandem::coordinator

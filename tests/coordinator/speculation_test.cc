@@ -7,66 +7,102 @@
 namespace tandem::coordinator {
 namespace {
 
-TEST(NgramGuesserTest, GoesOnAsTheTextDidTheLastTime) {
+// What an NgramGuesser that is new makes of `text` and `ahead`.
+std::vector<int32_t> Guessed(const std::vector<int32_t>& text, int32_t count, std::vector<int32_t> ahead = {}) {
   NgramGuesser guesser;
-  std::vector<int32_t> text = {1, 2, 3, 4, 5, 6, 7, 8};
-  EXPECT_THAT(guesser.Guess(text, {}, 4), IsEmpty());
-  text.insert(text.end(), {2, 3});
-  EXPECT_THAT(guesser.Guess(text, {}, 4), ElementsAre(4, 5, 6, 7));
-  EXPECT_THAT(guesser.Guess(text, {}, 1), ElementsAre(4));
-  EXPECT_THAT(guesser.Guess(text, {}, 0), IsEmpty());
-  text.insert(text.end(), {9, 2, 3});
-  EXPECT_THAT(guesser.Guess(text, {}, 2), ElementsAre(9, 2)) << "the latest time counts";
+  const size_t before = ahead.size();
+  const NgramMatch match = guesser.Find(text, ahead);
+  if (match.length > 0) NgramGuesser::Append(match, count, text, &ahead);
+  return {ahead.begin() + static_cast<ptrdiff_t>(before), ahead.end()};
 }
 
-TEST(NgramGuesserTest, LongerEndingsCountMore) {
+TEST(NgramGuesserTest, GoesOnAsTheTextDidTheLastTime) {
+  EXPECT_THAT(Guessed({1, 2, 3, 4, 5, 6, 7, 8}, 4), IsEmpty());
+  EXPECT_THAT(Guessed({1, 2, 3, 4, 5, 6, 7, 8, 2, 3}, 4), ElementsAre(4, 5, 6, 7));
+  EXPECT_THAT(Guessed({1, 2, 3, 4, 5, 6, 7, 8, 2, 3}, 0), IsEmpty());
+  EXPECT_THAT(Guessed({1, 2, 3, 4, 5, 6, 7, 8, 2, 3, 9, 2, 3}, 2), ElementsAre(9, 2)) << "the latest time counts";
+  EXPECT_THAT(Guessed({1, 2, 3, 4, 5, 6, 7, 8, 2, 3}, 2, {4, 5}), ElementsAre(6, 7)) << "behind what is guessed";
+  EXPECT_THAT(Guessed({1, 2, 3, 4, 5, 6, 7, 8}, 2, {2, 3}), ElementsAre(4, 5));
+}
+
+TEST(NgramGuesserTest, TheLongestMatchCounts) {
+  EXPECT_THAT(Guessed({1, 2, 3, 10, 9, 2, 3, 20, 1, 2, 3}, 1), ElementsAre(10));
   NgramGuesser guesser;
-  const std::vector<int32_t> text = {1, 2, 3, 10, 9, 2, 3, 20, 1, 2, 3};
-  EXPECT_THAT(guesser.Guess(text, {}, 1), ElementsAre(10));
+  std::vector<int32_t> text;
+  for (int32_t i = 0; i < 100; ++i) text.push_back(i);
+  for (int32_t i = 90; i < 95; ++i) text.push_back(i);
+  EXPECT_EQ(guesser.Find(text, {}).length, 5);
+  for (int32_t i = 10; i < 80; ++i) text.push_back(i);
+  const NgramMatch match = guesser.Find(text, {});
+  EXPECT_EQ(match.after, 80);
+  EXPECT_EQ(match.length, NgramGuesser::kMaxLength);
+}
+
+TEST(NgramGuesserTest, WhatIsFoundGrowsWithTheText) {
+  NgramGuesser guesser;
+  std::vector<int32_t> text;
+  std::mt19937 random(7);
+  for (int step = 0; step < 300; ++step) {
+    text.push_back(std::uniform_int_distribution<int32_t>(0, 3)(random));
+    const NgramMatch match = guesser.Find(text, {});
+    NgramGuesser fresh;
+    const NgramMatch expected = fresh.Find(text, {});
+    EXPECT_EQ(match.after, expected.after);
+    EXPECT_EQ(match.length, expected.length);
+    const auto end = text.end(), before = text.begin() + match.after;
+    EXPECT_TRUE(std::equal(end - match.length, end, before - match.length, before));
+  }
 }
 
 TEST(NgramGuesserTest, RepetitionGoesOnBeyondTheEnd) {
-  NgramGuesser guesser;
-  const std::vector<int32_t> text = {5, 6, 5, 6, 5, 6};
-  EXPECT_THAT(guesser.Guess(text, {}, 6), ElementsAre(5, 6, 5, 6, 5, 6));
+  EXPECT_THAT(Guessed({5, 6, 5, 6, 5, 6}, 6), ElementsAre(5, 6, 5, 6, 5, 6));
 }
 
 TEST(NgramGuesserTest, ShortTextsHaveNoEnding) {
-  NgramGuesser guesser;
-  EXPECT_THAT(guesser.Guess({}, {}, 3), IsEmpty());
-  EXPECT_THAT(guesser.Guess(std::vector<int32_t>{1}, {}, 3), IsEmpty());
-  EXPECT_THAT(guesser.Guess(std::vector<int32_t>{1, 1}, {}, 3), IsEmpty());
+  EXPECT_THAT(Guessed({}, 3), IsEmpty());
+  EXPECT_THAT(Guessed({1}, 3), IsEmpty());
+  EXPECT_THAT(Guessed({1, 1}, 3), IsEmpty());
 }
 
-TEST(GuessPaceTest, FollowsWhatWasRight) {
-  GuessPace pace;
-  EXPECT_EQ(pace.Next(), 4);
-  pace.Learn(4, 4);
-  EXPECT_EQ(pace.Next(), 8);
-  pace.Learn(32, 32);
-  pace.Learn(40, 40);
-  EXPECT_EQ(pace.Next(), 64) << "no longer than that";
-  pace.Learn(4, 4);
-  EXPECT_EQ(pace.Next(), 64) << "the text was at its end, or the step full";
-  pace.Learn(16, 5);
-  EXPECT_EQ(pace.Next(), 6);
+TEST(GuessPaceTest, LongerWhereGuessesAreRightAndCheap) {
+  const std::vector<double> dear = {1, 1.2, 1.4, 1.6, 1.8, 2, 2.2}, cheap = {1, 1.02, 1.04, 1.06, 1.08, 1.1, 1.12};
+  EXPECT_EQ(BestGuesses(0.1, dear), 0);
+  EXPECT_EQ(BestGuesses(0.1, cheap), 1);
+  EXPECT_EQ(BestGuesses(0.6, dear), 2);
+  EXPECT_EQ(BestGuesses(0.4, cheap), 3);
+  EXPECT_EQ(BestGuesses(0.95, dear), 6);
+  EXPECT_EQ(BestGuesses(0.95, std::vector<double>{1, 1, 1, 1.05, 3, 3.1}), 3) << "the last one before a jump";
+  EXPECT_EQ(BestGuesses(0.95, std::vector<double>{1}), 0);
 }
 
-TEST(GuessPaceTest, LeavesStepsOutAfterThreeMissesInARow) {
-  GuessPace pace;
-  pace.Learn(4, 0);
-  pace.Learn(1, 0);
-  EXPECT_EQ(pace.Next(), 1);
-  for (const int pause : {2, 4, 8, 16, 32, 32}) {
-    pace.Learn(1, 0);
-    for (int step = 0; step < pause; ++step) {
-      EXPECT_EQ(pace.Next(), 0);
-      pace.Learn(0, 0);
-    }
-    EXPECT_EQ(pace.Next(), 1);
-  }
-  pace.Learn(1, 1);
-  EXPECT_EQ(pace.Next(), 2);
+TEST(GuessPaceTest, ChanceFollowsWhatWasRight) {
+  GuessChance chance(0.7);
+  EXPECT_NEAR(chance.right(), 0.7, 1e-9);
+  for (int i = 0; i < 20; ++i) chance.Learn(8, false);
+  EXPECT_GT(chance.right(), 0.97);
+  for (int i = 0; i < 120; ++i) chance.Learn(0, true);
+  EXPECT_LT(chance.right(), 0.15);
+  for (int i = 0; i < 200; ++i) chance.Learn(0, false);
+  EXPECT_NEAR(chance.right(), 0.7, 0.01) << "it is tried again after a while";
+}
+
+TEST(StepTimesTest, SizesBetweenAndBeyondAreReckoned) {
+  StepTimes times;
+  EXPECT_NEAR(times.DecodeSeconds(3) / times.DecodeSeconds(1), 1.2, 1e-9) << "nothing is known";
+  const std::vector<StageTime> stage = {{.compute_s = 0.1}};
+  times.Observe(4, 0, stage, 0.13);
+  EXPECT_NEAR(times.DecodeSeconds(4), 0.13, 1e-9);
+  EXPECT_NEAR(times.DecodeSeconds(1), 0.1, 1e-9);
+  EXPECT_GT(times.DecodeSeconds(5), 0.13);
+  times.Observe(8, 0, stage, 0.21);
+  EXPECT_NEAR(times.DecodeSeconds(6), 0.17, 1e-9);
+  EXPECT_NEAR(times.DecodeSeconds(10), 0.25, 1e-9);
+  times.Observe(300, 0, stage, 1.5);
+  EXPECT_GT(times.DecodeSeconds(400), times.DecodeSeconds(300));
+  times.Observe(2, 0, stage, 0.9);
+  EXPECT_NEAR(times.DecodeSeconds(2), 0.13, 1e-9) << "a step that was held up";
+  times.Observe(1, 64, stage, 5);
+  EXPECT_LT(times.DecodeSeconds(1), 0.2) << "with tokens of a prompt";
 }
 
 // A scheduler that may guess, and a model that mostly repeats itself: the token after x is x + 1 within a round of
@@ -81,6 +117,7 @@ class SpeculationTest : public SchedulerTest {
     }
   }
   int32_t Next(std::span<const int32_t> history) const {
+    if (!says_.empty()) return says_[history.size()];
     const int32_t chance = testing::NextToken(history);
     return chance % seldom_ == 0 ? chance : (history.back() + 1) % period_;
   }
@@ -101,6 +138,7 @@ class SpeculationTest : public SchedulerTest {
   }
 
   int32_t period_ = 12, seldom_ = 1000;
+  std::vector<int32_t> says_;  // not empty: prompt and answer of every sequence
 };
 
 TEST_F(SpeculationTest, RepetitionTakesFewSteps) {
@@ -155,9 +193,10 @@ TEST_F(SpeculationTest, UnwantedTokensAreDropped) {
   scheduler_->Remove(1);
 }
 
-TEST_F(SpeculationTest, WrongGuessesArePaused) {
+TEST_F(SpeculationTest, WrongGuessesGetRare) {
   Start(Speculative(1));
   seldom_ = 1;  // nothing repeats but by chance, and the vocabulary is large
+  token_time_ = step_time_ / 5;
   std::vector<int32_t> prompt;
   for (int i = 0; i < 500; ++i) prompt.insert(prompt.end(), {i % 31, i % 37});
   ASSERT_TRUE(AddGuessed(1, prompt, 20).ok());
@@ -165,6 +204,34 @@ TEST_F(SpeculationTest, WrongGuessesArePaused) {
   int32_t guesses = 0;
   for (const StepPlan& plan : plans_) guesses += static_cast<int32_t>(plan.slices[0].guesses.size());
   EXPECT_LE(guesses, 12);
+}
+
+TEST_F(SpeculationTest, EditedCopiesTakeHalfTheTime) {
+  // Of 600 tokens every fortieth is left out, replaced, or has one put before it, in turn.
+  std::mt19937 random(3);
+  std::vector<int32_t> before, after;
+  for (int32_t i = 0; i < 600; ++i) {
+    before.push_back(static_cast<int32_t>(random() % 90));
+    if (i % 120 == 20) continue;
+    if (i % 120 == 100) after.push_back(96);
+    after.push_back(i % 120 == 60 ? 95 : before.back());
+  }
+  says_ = before;
+  says_.insert(says_.end(), after.begin(), after.end());
+  token_time_ = step_time_ / 5;
+  std::vector<Time::duration> times;
+  for (SchedulerConfig config : {Config(1, 100), Speculative(1, 100)}) {
+    config.context = 2000;
+    Start(config);
+    ASSERT_TRUE(AddGuessed(1, before, static_cast<int32_t>(after.size())).ok());
+    do PlanAll(), FinishStep();
+    while (scheduler_->Find(1)->generated_tokens() == 0);
+    const Time begin = now_;
+    RunToEnd();
+    EXPECT_EQ(results_[1], after);
+    times.push_back(now_ - begin);
+  }
+  EXPECT_LT(times[1], times[0] / 2);
 }
 
 TEST_F(SpeculationTest, NothingIsGuessedWhereThereIsRealWork) {
