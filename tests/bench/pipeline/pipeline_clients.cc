@@ -1,7 +1,8 @@
 // Clients of a cluster, for run.py: each sends its requests one after the other, all clients at the same time. Reads
 // from standard input
 //   {"seconds": 0, "clients": [[{"ids": [1, 2], "max_tokens": 8}, ...], ...]}
-// where 0 seconds are each request once, and prints a line of JSON for each step of the pipeline and each answer:
+// where 0 seconds are each request once, and prints at the end, since it shares the cores of those it measures, a line
+// of JSON for each step of the pipeline and each answer:
 //   {"step": {"planned": 1.5, "end": 1.6, "prefill": 8, "decode": 0, "compute": [0.1], "queue": [0.0], "lost": 0}}
 //   {"answer": {"client": 0, "request": 0, "start": 1.4, "times": [1.6, ...], "ids": [7, ...], "error": ""}}
 // with the time at which each token came. Times are seconds of the monotonic clock, which all processes of a machine
@@ -29,10 +30,7 @@ using nlohmann::json;
 
 double Now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-void PrintLine(const json& line) {
-  std::puts(line.dump().c_str());  // whole, whoever else prints
-  std::fflush(stdout);
-}
+void PrintLine(const json& line) { std::puts(line.dump().c_str()); }
 
 json Answer(v1::Tandem::Stub& stub, const v1::GenerateRequest& request) {
   grpc::ClientContext context;
@@ -52,8 +50,9 @@ json Answer(v1::Tandem::Stub& stub, const v1::GenerateRequest& request) {
 }
 
 // All requests once, or one after the other for some seconds. An error ends it.
-void RunClient(const std::string& server, int number, const std::vector<v1::GenerateRequest>& requests,
-               double seconds) {
+std::vector<json> RunClient(const std::string& server, int number, const std::vector<v1::GenerateRequest>& requests,
+                            double seconds) {
+  std::vector<json> answers;
   const auto stub = v1::Tandem::NewStub(proto_support::MakeChannel(server));
   const double until = Now() + seconds;
   for (size_t sent = 0; seconds > 0 ? Now() < until : sent < requests.size(); ++sent) {
@@ -61,9 +60,10 @@ void RunClient(const std::string& server, int number, const std::vector<v1::Gene
     json answer = Answer(*stub, requests[request]);
     answer["client"] = number;
     answer["request"] = request;
-    PrintLine({{"answer", answer}});
-    if (answer["error"] != "") return;
+    answers.push_back(std::move(answer));
+    if (answers.back()["error"] != "") break;
   }
+  return answers;
 }
 
 std::vector<v1::GenerateRequest> RequestsFrom(const json& client) {
@@ -77,24 +77,25 @@ std::vector<v1::GenerateRequest> RequestsFrom(const json& client) {
   return requests;
 }
 
-// Prints steps until the context is cancelled.
-class StepPrinter {
+// Keeps the steps from its beginning to its end.
+class StepRecorder {
  public:
-  explicit StepPrinter(const std::string& server)
+  explicit StepRecorder(const std::string& server)
       : stub_(v1::Cluster::NewStub(proto_support::MakeChannel(server))),
         reader_(stub_->WatchSteps(&context_, v1::WatchStepsRequest())) {
     reader_->WaitForInitialMetadata();
     thread_ = std::thread([this] { Run(); });
   }
-  ~StepPrinter() {
+  ~StepRecorder() { End(); }
+
+  void End() {
     context_.TryCancel();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
 
- private:
-  void Run() {
-    v1::StepTrace trace;
-    while (reader_->Read(&trace)) {
+  // After End.
+  void Print() const {
+    for (const v1::StepTrace& trace : traces_) {
       const double planned = static_cast<double>(trace.planned_us()) * 1e-6;
       json step = {{"planned", planned},
                    {"end", planned + static_cast<double>(trace.round_trip_us()) * 1e-6},
@@ -107,6 +108,12 @@ class StepPrinter {
       }
       PrintLine({{"step", step}});
     }
+  }
+
+ private:
+  void Run() {
+    v1::StepTrace trace;
+    while (reader_->Read(&trace)) traces_.push_back(trace);
     const grpc::Status status = reader_->Finish();
     if (!status.ok() && status.error_code() != grpc::StatusCode::CANCELLED) {
       std::fprintf(stderr, "pipeline_clients: steps: %s\n", status.error_message().c_str());
@@ -116,6 +123,7 @@ class StepPrinter {
   const std::unique_ptr<v1::Cluster::Stub> stub_;
   grpc::ClientContext context_;
   const std::unique_ptr<grpc::ClientReader<v1::StepTrace>> reader_;
+  std::vector<v1::StepTrace> traces_;
   std::thread thread_;
 };
 
@@ -124,12 +132,18 @@ void Run(const std::string& server) {
   std::vector<std::vector<v1::GenerateRequest>> requests;
   for (const json& client : plan.at("clients")) requests.push_back(RequestsFrom(client));
   const double seconds = plan.at("seconds");
-  const StepPrinter printer(server);
+  StepRecorder steps(server);
+  std::vector<std::vector<json>> answers(requests.size());
   std::vector<std::thread> clients;
   for (size_t i = 0; i < requests.size(); ++i) {
-    clients.emplace_back([&, i] { RunClient(server, static_cast<int>(i), requests[i], seconds); });
+    clients.emplace_back([&, i] { answers[i] = RunClient(server, static_cast<int>(i), requests[i], seconds); });
   }
   for (std::thread& client : clients) client.join();
+  steps.End();
+  steps.Print();
+  for (const std::vector<json>& client : answers) {
+    for (const json& answer : client) PrintLine({{"answer", answer}});
+  }
 }
 
 }  // namespace
