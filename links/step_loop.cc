@@ -72,17 +72,19 @@ void StepLoop::Start(std::unique_ptr<links::StepLink> next) {
 void StepLoop::Post(std::unique_ptr<v1::StepFrame> frame) {
   const uint64_t step = frame->step(), bytes = frame->ByteSizeLong();
   size_t waiting = 0;
+  bool fits = false;
   {
     MutexLock lock(&mu_);
     if (stopping_) return;
     waiting = queue_.size();
-    if (waiting < options_.capacity && (waiting == 0 || queued_bytes_ + bytes <= options_.capacity_bytes)) {
+    fits = waiting < options_.capacity && (waiting == 0 || queued_bytes_ + bytes <= options_.capacity_bytes);
+    if (fits) {
       queue_.push_back({std::move(frame), bytes, NowUs()});
       queued_bytes_ += bytes;
-      changed_.NotifyOne();
-      return;
     }
   }
+  // Without the lock: on a core that both threads share, the woken one would run into it.
+  if (fits) return changed_.NotifyOne();
   Fail(absl::ResourceExhaustedError(absl::StrCat("stage ", index_, " dropped step ", step, " of ", bytes,
                                                  " bytes: ", waiting, " steps are waiting")));
 }
