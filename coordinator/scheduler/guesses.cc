@@ -8,8 +8,6 @@ namespace {
 
 // Guesses go on behind others, that are in steps, if these are right at least that likely.
 constexpr double kWorthGoingOn = 0.3;
-// So many tokens that are the same as before make a long match.
-constexpr int32_t kLongLength = 8;
 // Tokens of a draft, as long as it is not known what one costs.
 constexpr int32_t kFirstDraft = 4;
 
@@ -57,8 +55,8 @@ void Guesses::Restart() {
 
 bool Guesses::LookUp(std::span<const int32_t> tokens, std::span<const double> seconds) {
   const NgramMatch match = text_.Find(tokens, ahead_);
-  if (match.length == 0 || AheadChance() < kWorthGoingOn) return false;
-  const Source source = match.length < kLongLength ? kShortMatch : kLongMatch;
+  if (match.kind == MatchKind::kNone || AheadChance() < kWorthGoingOn) return false;
+  const Source source = static_cast<Source>(match.kind);
   const int32_t count = BestGuesses(chances_[source].right(), seconds);
   NgramGuesser::Append(match, count, tokens, &ahead_);
   sources_.resize(ahead_.size(), source);

@@ -55,8 +55,10 @@ class Guesses {
   int32_t right() const { return right_; }
 
  private:
-  // Of the text: behind few tokens, or behind many, that were the same before.
-  enum Source : uint8_t { kShortMatch, kLongMatch, kDraft };
+  // What a guess follows from: a match in the text of the kind of that number, or, with the number behind them, a
+  // draft.
+  using Source = uint8_t;
+  static constexpr Source kDraft = static_cast<Source>(MatchKind::kReplaced) + 1;
   // What a result told of the guesses of one source.
   struct Verdict {
     int32_t right = 0;
@@ -70,11 +72,12 @@ class Guesses {
   std::vector<Source> sources_;  // of ahead_
   uint32_t branch_ = 0;
   NgramGuesser text_;
-  // Before anything is known: models draft better than two tokens foretell, and what was copied so far goes on.
-  std::array<GuessChance, 3> chances_ = {GuessChance(0.5), GuessChance(0.9), GuessChance(0.7)};  // by source
+  // By source. Before anything is known: what was copied so far goes on, models draft better than two tokens foretell.
+  std::array<GuessChance, kDraft + 1> chances_ = {GuessChance(0),   GuessChance(0.5), GuessChance(0.9),
+                                                  GuessChance(0.5), GuessChance(0.2), GuessChance(0.7)};
   bool can_draft_ = true, awaits_ = false, wait_ = false;
   int32_t drafts_ = 0;
-  std::array<Verdict, 3> verdicts_;  // since the last Learn, by source
+  std::array<Verdict, kDraft + 1> verdicts_;  // since the last Learn, by source
   int32_t guessed_ = 0, right_ = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "tests/bench/pipeline/rewrite_text.h"
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -33,7 +34,9 @@ absl::StatusOr<RewriteText> MakeText(const nlohmann::json& rewrite, const std::s
   text.name = rewrite.at("name").get<std::string>();
   TANDEM_ASSIGN_OR_RETURN(const std::string before,
                           ReadFile(absl::StrCat(root, "/", rewrite.at("file").get<std::string>())));
-  std::string now = before;
+  TANDEM_ASSIGN_OR_RETURN(
+      std::string now,
+      ReadFile(absl::StrCat(root, "/", rewrite.value("answer", rewrite.at("file").get<std::string>()))));
   for (const auto& edit : rewrite.at("edits")) {
     const auto what = edit.at(0).get<std::string>(), by = edit.at(1).get<std::string>();
     if (absl::StrReplaceAll({{what, by}}, &now) > 0) continue;
