@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -117,28 +118,33 @@ void StepLoop::Loop() {
       queued_bytes_ -= waiting.bytes;
     }
     const uint64_t step = waiting.frame->step();
-    if (!waiting.frame->has_failure()) {
-      StepCost cost;
-      cost.tokens = CountTokens(*waiting.frame);
-      cost.bytes_in = waiting.bytes;
-      const int64_t begin_us = NowUs();
-      Execute(*waiting.frame);
-      const int64_t end_us = NowUs();
-      v1::StageTiming* timing = waiting.frame->add_timings();
-      timing->set_stage(index_);
-      timing->set_queue_us(ClampUs(begin_us - waiting.arrived_us));
-      timing->set_compute_us(ClampUs(end_us - begin_us));
-      timing->set_wire_us(ClampUs(static_cast<int64_t>(next_->stats().last_wire_s * 1e6)));
-      cost.queue_s = timing->queue_us() * 1e-6;
-      cost.compute_s = timing->compute_us() * 1e-6;
-      cost.bytes_out = waiting.frame->ByteSizeLong();
-      if (options_.observer) options_.observer(cost);
-    }
+    std::optional<StepCost> cost;
+    if (!waiting.frame->has_failure()) cost = RunTimed(waiting);
     const absl::Status sent = next_->Send(std::move(waiting.frame));
     if (!sent.ok()) {
       Fail(absl::Status(sent.code(), absl::StrCat("stage ", index_, " lost step ", step, ": ", sent.message())));
     }
+    if (cost && options_.observer) options_.observer(*cost);  // behind Send: the next stage need not wait for it
   }
+}
+
+StepCost StepLoop::RunTimed(const Waiting& waiting) {
+  v1::StepFrame& frame = *waiting.frame;
+  StepCost cost;
+  cost.tokens = CountTokens(frame);
+  cost.bytes_in = waiting.bytes;
+  const int64_t begin_us = NowUs();
+  Execute(frame);
+  const int64_t end_us = NowUs();
+  v1::StageTiming* timing = frame.add_timings();
+  timing->set_stage(index_);
+  timing->set_queue_us(ClampUs(begin_us - waiting.arrived_us));
+  timing->set_compute_us(ClampUs(end_us - begin_us));
+  timing->set_wire_us(ClampUs(static_cast<int64_t>(next_->stats().last_wire_s * 1e6)));
+  cost.queue_s = timing->queue_us() * 1e-6;
+  cost.compute_s = timing->compute_us() * 1e-6;
+  cost.bytes_out = frame.ByteSizeLong();
+  return cost;
 }
 
 void StepLoop::Execute(v1::StepFrame& frame) {

@@ -38,7 +38,7 @@ struct StepLoopOptions {
   uint64_t capacity_bytes = links::kMaxQueuedBytes;
   // What activations leave as: one of engine::ActivationTypes that rows of the model fit.
   engine::TensorType activations = engine::TensorType::kF32;
-  // Called on the step thread after each executed step; may be null. Must not block.
+  // Called on the step thread when an executed step has been sent on; may be null. Must not block.
   std::function<void(const StepCost&)> observer;
   // Called at most once, on the step thread or on that of Post, when a frame was lost: the queue was full, or the next
   // link refused it. The pipeline is then broken for good. Must not block, nor stop or destroy the loop.
@@ -78,6 +78,8 @@ class StepLoop {
   };
 
   void Loop();
+  // Executes the step that waited, and notes in its frame what it took.
+  StepCost RunTimed(const Waiting& waiting);
   // Executes the frame's step and turns the frame into what the next stage gets; a failure is noted in the frame.
   void Execute(v1::StepFrame& frame);
   // The part of Execute that can fail.
