@@ -1,5 +1,7 @@
 #include "cli/cluster_text.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/format_bytes.h"
@@ -28,16 +30,14 @@ std::string Progress(const v1::Worker& worker) {
   return absl::StrFormat("%.0f %%", 100.0 * worker.load_bytes_done() / worker.load_bytes_total());
 }
 
-}  // namespace
-
-coordinator::Plan PlanFromProto(const v1::Placement& placement) {
+coordinator::Plan PipelineFromProto(const v1::Placement& placement) {
   coordinator::Plan plan;
   plan.num_pages = static_cast<int32_t>(placement.num_pages());
   plan.page_tokens = static_cast<int32_t>(placement.page_tokens());
   plan.context = static_cast<int32_t>(placement.context());
   plan.decode_tokens_per_s = placement.predicted_decode_tokens_per_s();
   plan.prefill_tokens_per_s = placement.predicted_prefill_tokens_per_s();
-  plan.unused.assign(placement.unused().begin(), placement.unused().end());
+  plan.tokens_per_s = placement.predicted_tokens_per_s();
   for (const v1::StagePlacement& from : placement.stages()) {
     coordinator::StagePlan& stage = plan.stages.emplace_back();
     stage.name = from.worker();
@@ -54,11 +54,30 @@ coordinator::Plan PlanFromProto(const v1::Placement& placement) {
   return plan;
 }
 
+std::string PhaseLine(const v1::ClusterState& state) {
+  std::string text = PhaseText(state.phase());
+  const auto serving = std::count_if(state.pipelines().begin(), state.pipelines().end(),
+                                     [](const v1::Placement& each) { return each.phase() == v1::PHASE_SERVING; });
+  if (state.phase() == v1::PHASE_SERVING && state.pipelines_size() > serving) {
+    absl::StrAppendFormat(&text, ", %d of %d pipelines load", state.pipelines_size() - serving, state.pipelines_size());
+  }
+  if (state.phase() != v1::PHASE_LOADING && !state.detail().empty()) absl::StrAppend(&text, ": ", state.detail());
+  return text;
+}
+
+}  // namespace
+
+coordinator::ClusterPlan PlanFromProto(const google::protobuf::RepeatedPtrField<v1::Placement>& pipelines,
+                                       const google::protobuf::RepeatedPtrField<std::string>& unused) {
+  coordinator::ClusterPlan plan;
+  for (const v1::Placement& placement : pipelines) plan.pipelines.push_back(PipelineFromProto(placement));
+  plan.unused.assign(unused.begin(), unused.end());
+  return plan;
+}
+
 std::string FormatState(const v1::ClusterState& state) {
-  const bool waiting = state.phase() == v1::PHASE_WAITING;
-  std::string text = absl::StrFormat("model    %s (%s)\nphase    %s%s%s\n", state.model().name(),
-                                     FormatBytes(state.model().file_bytes()), PhaseText(state.phase()),
-                                     waiting ? ": " : "", waiting ? state.detail() : "");
+  std::string text = absl::StrFormat("model    %s (%s)\nphase    %s\n", state.model().name(),
+                                     FormatBytes(state.model().file_bytes()), PhaseLine(state));
   absl::StrAppendFormat(&text, "requests %d running, %d waiting; KV pages %d of %d used; up %d s\n\n", state.running(),
                         state.waiting(), state.kv_pages_used(), state.kv_pages_total(), state.uptime_s());
   if (state.workers().empty()) {
@@ -74,7 +93,9 @@ std::string FormatState(const v1::ClusterState& state) {
                           device.memory_bandwidth() / 1e9, device.int8_macs() / 1e9, FormatBytes(worker.memory_used()),
                           Progress(worker));
   }
-  if (state.has_placement()) absl::StrAppend(&text, "\n", coordinator::FormatPlan(PlanFromProto(state.placement())));
+  if (state.pipelines_size() > 0) {
+    absl::StrAppend(&text, "\n", coordinator::FormatClusterPlan(PlanFromProto(state.pipelines(), state.unused())));
+  }
   return text;
 }
 

@@ -3,13 +3,17 @@
 
 #include <string>
 
-#include "coordinator/placement/planner.h"
+#include <google/protobuf/repeated_field.h>
+
+#include "coordinator/placement/cluster_plan.h"
 #include "tandem/v1/cluster.pb.h"
 
 namespace tandem::cli {
 
 std::string FormatState(const v1::ClusterState& state);
-// A placement as the coordinator reports it, for coordinator::FormatPlan; chunk_s and max_step_tokens are not known.
-coordinator::Plan PlanFromProto(const v1::Placement& placement);
+// Placements as the coordinator reports them, for coordinator::FormatClusterPlan; chunk_s, busy_s and max_step_tokens
+// are not known.
+coordinator::ClusterPlan PlanFromProto(const google::protobuf::RepeatedPtrField<v1::Placement>& pipelines,
+                                       const google::protobuf::RepeatedPtrField<std::string>& unused);
 
 }  // namespace tandem::cli

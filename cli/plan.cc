@@ -15,8 +15,8 @@
 #include "cli/output_file.h"
 #include "cli/progress_bar.h"
 #include "cli/remote_model.h"
+#include "coordinator/placement/cluster_plan.h"
 #include "coordinator/placement/cluster_toml.h"
-#include "coordinator/placement/planner.h"
 #include "engine/base/status_macros.h"
 #include "engine/cache/kv_format.h"
 
@@ -58,7 +58,8 @@ absl::StatusOr<coordinator::ClusterDescription> AskCluster(const std::string& se
   return cluster;
 }
 
-absl::Status RunSimulation(const Flags& flags, const coordinator::PlanInput& input, const coordinator::Plan& plan) {
+absl::Status RunSimulation(const Flags& flags, const coordinator::PlanInput& input,
+                           const coordinator::ClusterPlan& plan) {
   OutputFile json, chart;
   TANDEM_RETURN_IF_ERROR(json.Open(flags.json));
   TANDEM_RETURN_IF_ERROR(chart.Open(flags.chart));
@@ -73,7 +74,10 @@ absl::Status RunSimulation(const Flags& flags, const coordinator::PlanInput& inp
   TANDEM_ASSIGN_OR_RETURN(const SimulatedRun run, Simulate(input, plan, load, progress));
 
   LoadDescription description;
-  description.server = absl::StrCat("a simulation of ", plan.stages.size(), " stages");
+  size_t stages = 0;
+  for (const coordinator::Plan& pipeline : plan.pipelines) stages += pipeline.stages.size();
+  description.server = absl::StrCat("a simulation of ", stages, stages == 1 ? " stage" : " stages");
+  if (plan.pipelines.size() > 1) absl::StrAppend(&description.server, " in ", plan.pipelines.size(), " pipelines");
   description.model = flags.model;
   description.arrivals = load.rate > 0 ? absl::StrCat("Poisson, ", load.rate, " requests a second")
                                        : absl::StrCat(load.clients, load.clients == 1 ? " client" : " clients");
@@ -88,8 +92,8 @@ absl::Status RunSimulation(const Flags& flags, const coordinator::PlanInput& inp
 
 absl::Status Run(const Flags& flags) {
   if (flags.model.empty()) {
-    TANDEM_ASSIGN_OR_RETURN(const v1::Placement placement, FetchPlan(flags.server, flags.options.context));
-    std::fputs(coordinator::FormatPlan(PlanFromProto(placement)).c_str(), stdout);
+    TANDEM_ASSIGN_OR_RETURN(const v1::PlanReply plan, FetchPlan(flags.server, flags.options.context));
+    std::fputs(coordinator::FormatClusterPlan(PlanFromProto(plan.pipelines(), plan.unused())).c_str(), stdout);
     return absl::OkStatus();
   }
   TANDEM_ASSIGN_OR_RETURN(const std::unique_ptr<engine::GgufFile> file, engine::GgufFile::Open(flags.model));
@@ -106,8 +110,8 @@ absl::Status Run(const Flags& flags) {
                                                    input.devices.size(), " there are"));
   }
   input.link = cluster.link;
-  TANDEM_ASSIGN_OR_RETURN(const coordinator::Plan plan, coordinator::PlanPlacement(input));
-  std::fputs(coordinator::FormatPlan(plan).c_str(), stdout);
+  TANDEM_ASSIGN_OR_RETURN(const coordinator::ClusterPlan plan, coordinator::PlanCluster(input));
+  std::fputs(coordinator::FormatClusterPlan(plan).c_str(), stdout);
   return flags.simulate ? RunSimulation(flags, input, plan) : absl::OkStatus();
 }
 
@@ -181,8 +185,13 @@ void AddPlan(CLI::App& app, Action* action) {
            command->add_option("--activations", flags->activations, coordinator::kActivationsHelp)
                ->check(CLI::IsMember(coordinator::ActivationChoiceNames()))
                ->capture_default_str(),
-           command->add_option("--min-stages", flags->options.min_stages, "Give at least this many workers layers")
+           command
+               ->add_option("--min-stages", flags->options.min_stages,
+                            "Give at least this many workers of each pipeline layers")
                ->check(CLI::Range(1, 1024))
+               ->capture_default_str(),
+           command->add_option("--max-pipelines", flags->options.max_pipelines, coordinator::kMaxPipelinesHelp)
+               ->check(CLI::Range(0, 1024))
                ->capture_default_str(),
        }) {
     option->needs(model);

@@ -88,7 +88,7 @@ absl::StatusOr<v1::ClusterState> FetchState(const std::string& server) {
   return Call(*stub, &v1::Cluster::Stub::GetState, v1::GetStateRequest(), server);
 }
 
-absl::StatusOr<v1::Placement> FetchPlan(const std::string& server, uint32_t context) {
+absl::StatusOr<v1::PlanReply> FetchPlan(const std::string& server, uint32_t context) {
   TANDEM_RETURN_IF_ERROR(CheckServer(server));
   auto stub = v1::Cluster::NewStub(proto_support::MakeChannel(server));
   v1::PlanRequest request;

@@ -26,7 +26,7 @@ class RemoteModel : public TextModel {
 
 // Errors: kUnavailable naming the server and what to check, else what the server answered.
 absl::StatusOr<v1::ClusterState> FetchState(const std::string& server);
-absl::StatusOr<v1::Placement> FetchPlan(const std::string& server, uint32_t context);
+absl::StatusOr<v1::PlanReply> FetchPlan(const std::string& server, uint32_t context);
 absl::StatusOr<v1::TokenizeResponse> RemoteTokenize(const std::string& server, const v1::TokenizeRequest& request);
 absl::StatusOr<v1::DetokenizeResponse> RemoteDetokenize(const std::string& server,
                                                         const v1::DetokenizeRequest& request);

@@ -1,5 +1,5 @@
-// The cluster's life: from workers that join, over placing and loading, to a pipeline that serves, and back when one is
-// lost.
+// The cluster's life: from workers that join, over placing and loading, to pipelines that serve, and back when a worker
+// is lost.
 #pragma once
 
 #include <chrono>
@@ -15,7 +15,7 @@
 #include "coordinator/clock.h"
 #include "coordinator/dispatcher.h"
 #include "coordinator/membership/registry.h"
-#include "coordinator/placement/planner.h"
+#include "coordinator/placement/cluster_plan.h"
 #include "coordinator/served_model.h"
 #include "tandem/v1/cluster.pb.h"
 
@@ -45,7 +45,7 @@ class PipelineEnds {
 };
 
 struct ClusterOptions {
-  int32_t min_workers = 1;  // place nothing with fewer; each gets a layer where possible
+  int32_t min_workers = 1;  // place nothing with fewer; a pipeline has at least so many stages where possible
   PlanOptions plan;         // min_stages is taken from min_workers
   // Epochs count up from here. It must be higher than those of a coordinator that ran before at the same address, whose
   // frames might still be on their way: the seconds since 1970 will do.
@@ -62,13 +62,15 @@ struct ClusterOptions {
   std::chrono::milliseconds longest_retry{30000};
 };
 
-// A state machine without threads or I/O of its own; times are passed in. Owned by the cluster thread.
+// A state machine without threads or I/O of its own; times are passed in. Owned by the cluster thread. Of each
+// pipeline:
 //
-//   WAITING --enough workers, and they fit--> LOADING --all loaded, first stage dialled--> SERVING
-//      ^                                         |                                           |
-//      +------------- a worker of the placement lost, a load or the pipeline failed --------+
+//   (none) --enough workers, and they fit--> LOADING --all loaded, first stage dialled--> SERVING
+//      ^                                        |                                           |
+//      +------------ a worker of the placement lost, a load or the pipeline failed --------+
 //
-// A worker that joins while a pipeline serves leads to a new placement only if IsWorthMoving.
+// Workers that are in no pipeline become another one beside those that serve (PlanMore); what serves is given up for a
+// new placement only if IsWorthMoving. Pipelines fail and are placed again one by one.
 class Cluster {
  public:
   // Borrows model and ends, which must outlive it.
@@ -90,19 +92,21 @@ class Cluster {
 
   // Without what the dispatcher knows.
   v1::ClusterState State() const;
-  // The placement for the workers present. Errors: those of PlanPlacement; kFailedPrecondition (no workers).
-  absl::StatusOr<v1::Placement> PlanFor(int32_t context) const;
+  // The placement for the workers present. Errors: those of PlanCluster; kFailedPrecondition (no workers).
+  absl::StatusOr<v1::PlanReply> PlanFor(int32_t context) const;
 
  private:
-  // What a worker of the placement reported about its load.
+  // What a worker of a placement reported about its load.
   struct Load {
     uint64_t bytes_done = 0, bytes_total = 0;
     std::optional<v1::LoadDone> done;
   };
+  // A pipeline.
   struct Placed {
     uint64_t epoch = 0;
     Plan plan;
-    std::vector<uint64_t> members;  // by stage
+    std::vector<uint64_t> members;   // by stage
+    std::map<uint64_t, Load> loads;  // of the members
     bool serving = false;
     Time served_since;
     Time last_progress;  // of any of its workers, while loading
@@ -110,23 +114,26 @@ class Cluster {
 
   std::vector<PlanDevice> Devices() const;
   absl::StatusOr<PlanInput> MakeInput(int32_t context) const;
-  absl::StatusOr<Plan> MakePlan(int32_t context) const;
   v1::ModelRef ModelProto() const;
   v1::Placement PlacementProto(const Plan& plan, const Placed* placed) const;
+  Placed* FindPlaced(uint64_t epoch);
+  const Placed* PlacedWith(uint64_t member) const;
+  bool serves() const;
   void MembershipChanged(Time now);
   void PlaceOrMove(Time now);
   void Place(Plan plan, Time now);
   v1::Place PlaceMessage(const Placed& placed, size_t stage) const;
   void OnLoadProgress(uint64_t id, const v1::LoadProgress& progress, Time now);
   void OnLoadDone(uint64_t id, const v1::LoadDone& done, Time now);
-  void StartServing(Time now);
+  void StartServing(Placed* placed, Time now);
   // Hops as they were measured while loading; workers are told where that changes what they should send.
-  void ReviseHops();
+  void ReviseHops(Placed* placed);
   void CheckLoading(Time now);
   // Ends the placement; its workers drop their layers.
-  void TearDown(const absl::Status& why);
+  void TearDown(uint64_t epoch, const absl::Status& why);
+  void TearDownAll(const absl::Status& why);
   // The same after a failure: tries again after a pause.
-  void Fail(const absl::Status& why, Time now);
+  void Fail(uint64_t epoch, const absl::Status& why, Time now);
   void Send(uint64_t id, v1::CoordinatorMessage message) const;
   std::string Detail() const;  // ClusterState.detail
 
@@ -136,13 +143,12 @@ class Cluster {
   std::string address_;
   Registry registry_;
   std::map<uint64_t, std::shared_ptr<MemberSession>> sessions_;
-  std::map<uint64_t, Load> loads_;  // of the placement's members
-  MeasuredLinks links_;             // between members
-  std::optional<Placed> placed_;
+  MeasuredLinks links_;                // between members
+  std::map<uint64_t, Placed> placed_;  // by epoch
   uint64_t next_epoch_;
   std::optional<Time> plan_at_;  // when to think about the placement again
   int failures_ = 0;             // since the last minute of service
-  std::string problem_;          // why there is no placement, for people; empty: too few workers
+  std::string problem_;          // why there is no placement, or one less, for people; empty: too few workers
   std::string explained_;        // what clients were told last
 };
 

@@ -21,7 +21,7 @@ namespace tandem::coordinator {
 // Cluster.
 class ClusterManager {
  public:
-  using PlanCallback = std::function<void(absl::StatusOr<v1::Placement>)>;
+  using PlanCallback = std::function<void(absl::StatusOr<v1::PlanReply>)>;
 
   // Borrows model and ends, which must outlive it. Events wait until Start.
   ClusterManager(const ServedModel& model, ClusterOptions options, PipelineEnds& ends);

@@ -6,7 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "coordinator/draft/draft_model.h"
-#include "coordinator/placement/cost_model.h"
+#include "coordinator/placement/cluster_plan.h"
 #include "engine/cache/kv_format.h"
 
 namespace tandem::coordinator {
@@ -20,7 +20,10 @@ void AddCoordinatorFlags(CLI::App& app, CoordinatorConfig* config) {
                  "A LoRA adapter of the model (GGUF) that requests may name, as NAME=FILE; may be repeated")
       ->allow_extra_args(false);
   app.add_option("--min-workers", config->min_workers,
-                 "Wait for this many workers, and give each at least one layer where possible")
+                 "Wait for this many workers, and cut each pipeline over at least as many where possible")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--max-pipelines", config->max_pipelines, kMaxPipelinesHelp)
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--context", config->context,
@@ -53,7 +56,7 @@ void AddCoordinatorFlags(CLI::App& app, CoordinatorConfig* config) {
   app.add_option("--draft-threads", config->draft_threads, kDraftThreadsHelp)
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  app.add_option("--max-waiting", config->max_waiting, "Requests that may wait; more are refused")
+  app.add_option("--max-waiting", config->max_waiting, "Requests that may wait for each pipeline; more are refused")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--max-step-tokens", config->max_step_tokens, "Most tokens of a step: sizes prefill chunks")

@@ -21,6 +21,7 @@
 #include "coordinator/clock.h"
 #include "coordinator/draft/drafter.h"
 #include "coordinator/draw_guide.h"
+#include "coordinator/scheduler/pipeline_choice.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/step_codec.h"
 #include "engine/base/mutex.h"
@@ -261,6 +262,8 @@ class Dispatcher {
   Lane* FindLane(uint64_t epoch);  // null: it is not attached
   // Where the next pipeline comes to.
   Lane* FreeLane();
+  // Those that serve, and what they are to be chosen by.
+  std::vector<Lane*> ServingLanes(std::vector<PipelineOffer>* offers) const;
   // Where a sequence goes: to a lane that serves, if any does.
   Lane* ChooseLane(const SequenceSpec& spec);
   // The sequence is recomputed in `to`; ends it if it does not fit there.

@@ -65,15 +65,20 @@ void Dispatcher::Handle(Detach detach) {
   why_detached_ = absl::UnavailableError(detach.why.message());
 }
 
-Dispatcher::Lane* Dispatcher::ChooseLane(const SequenceSpec& spec) {
+std::vector<Dispatcher::Lane*> Dispatcher::ServingLanes(std::vector<PipelineOffer>* offers) const {
   std::vector<Lane*> serving;
-  std::vector<PipelineOffer> offers;
   for (const auto& lane : lanes_) {
     if (!lane->serves()) continue;
     serving.push_back(lane.get());
-    offers.push_back({&lane->scheduler, lane->spec.tokens_per_s});
+    offers->push_back({&lane->scheduler, lane->spec.tokens_per_s});
   }
-  return offers.empty() ? last_lane_ : serving[ChoosePipeline(offers, spec)];
+  return serving;
+}
+
+Dispatcher::Lane* Dispatcher::ChooseLane(const SequenceSpec& spec) {
+  std::vector<PipelineOffer> offers;
+  const std::vector<Lane*> serving = ServingLanes(&offers);
+  return serving.empty() ? last_lane_ : serving[ChoosePipeline(offers, spec)];
 }
 
 void Dispatcher::Move(uint64_t id, Lane* to) {
@@ -85,16 +90,10 @@ void Dispatcher::Move(uint64_t id, Lane* to) {
 }
 
 void Dispatcher::Balance() {
-  const Time now = clock_.Now();
-  for (const auto& from : lanes_) {
-    while (from->serves()) {
-      const Sequence* const blocked = lanes_.size() > 1 ? from->scheduler.Blocked(now) : nullptr;
-      if (blocked == nullptr) break;
-      const auto to = std::find_if(lanes_.begin(), lanes_.end(),
-                                   [blocked](const auto& lane) { return lane->scheduler.HasRoomFor(*blocked); });
-      if (to == lanes_.end()) break;
-      Move(blocked->spec.id, to->get());
-    }
+  std::vector<PipelineOffer> offers;
+  const std::vector<Lane*> serving = ServingLanes(&offers);
+  while (const std::optional<PipelineMove> move = FindMove(offers, clock_.Now())) {
+    Move(move->sequence, serving[move->to]);
   }
 }
 

@@ -49,7 +49,7 @@ class StatsCollectable : public prometheus::Collectable {
       metric.gauge.value = metric.counter.value = value;
       families.back().metric.push_back(std::move(metric));
     };
-    add("coordinator_kv_pages", "KV pages of the pipeline", prometheus::MetricType::Gauge);
+    add("coordinator_kv_pages", "KV pages of all pipelines", prometheus::MetricType::Gauge);
     sample("state", "used", stats.kv_pages_used);
     sample("state", "idle", stats.kv_pages_idle);
     sample("state", "total", stats.kv_pages_total);
@@ -59,8 +59,10 @@ class StatsCollectable : public prometheus::Collectable {
     add("coordinator_link_bytes_total", "Bytes of step frames", prometheus::MetricType::Counter);
     sample("direction", "out", static_cast<double>(stats.bytes_out));
     sample("direction", "in", static_cast<double>(stats.bytes_in));
-    add("coordinator_epoch", "Placement that serves; 0: none", prometheus::MetricType::Gauge);
+    add("coordinator_epoch", "Placement that serves, the latest one; 0: none", prometheus::MetricType::Gauge);
     sample("", "", static_cast<double>(stats.epoch));
+    add("coordinator_pipelines", "Pipelines that serve", prometheus::MetricType::Gauge);
+    sample("", "", stats.pipelines);
     return families;
   }
 
@@ -74,8 +76,8 @@ struct CoordinatorMetrics::Parts {
   prometheus::Family<prometheus::Counter>& Counter(const char* name, const char* help) {
     return prometheus::BuildCounter().Name(name).Help(help).Register(*registry);
   }
-  void ObserveStep(const std::string& stage, const char* part, double seconds) {
-    step.Add({{"stage", stage}, {"part", part}}, StepBuckets()).Observe(seconds);
+  void ObserveStep(const std::string& pipeline, const std::string& stage, const char* part, double seconds) {
+    step.Add({{"pipeline", pipeline}, {"stage", stage}, {"part", part}}, StepBuckets()).Observe(seconds);
   }
 
   const std::shared_ptr<prometheus::Registry> registry = std::make_shared<prometheus::Registry>();
@@ -98,7 +100,7 @@ struct CoordinatorMetrics::Parts {
                                            .Add({}, FirstTokenBuckets());
   prometheus::Family<prometheus::Histogram>& step = prometheus::BuildHistogram()
                                                         .Name("coordinator_step_seconds")
-                                                        .Help("Time of a step by stage and part")
+                                                        .Help("Time of a step by pipeline, stage and part")
                                                         .Register(*registry);
   std::shared_ptr<StatsCollectable> stats;
   std::unique_ptr<prometheus::Exposer> exposer;  // last: it ends before what it reads
@@ -129,16 +131,17 @@ int CoordinatorMetrics::port() const {
 void CoordinatorMetrics::StopServing() { parts_->exposer.reset(); }
 
 void CoordinatorMetrics::OnStep(const StepReport& report) {
+  const std::string pipeline = absl::StrCat(report.pipeline);
   double wire_s = report.first_wire_s;  // of the hop to the stage
   for (size_t i = 0; i < report.stages.size(); ++i) {
     const std::string stage = absl::StrCat(i);
-    if (wire_s > 0) parts_->ObserveStep(stage, "wire", wire_s);
-    parts_->ObserveStep(stage, "queue", report.stages[i].queue_s);
-    parts_->ObserveStep(stage, "compute", report.stages[i].compute_s);
+    if (wire_s > 0) parts_->ObserveStep(pipeline, stage, "wire", wire_s);
+    parts_->ObserveStep(pipeline, stage, "queue", report.stages[i].queue_s);
+    parts_->ObserveStep(pipeline, stage, "compute", report.stages[i].compute_s);
     wire_s = report.stages[i].wire_s;
   }
-  if (wire_s > 0) parts_->ObserveStep("return", "wire", wire_s);
-  parts_->ObserveStep("all", "round_trip", report.round_trip_s);
+  if (wire_s > 0) parts_->ObserveStep(pipeline, "return", "wire", wire_s);
+  parts_->ObserveStep(pipeline, "all", "round_trip", report.round_trip_s);
 }
 
 void CoordinatorMetrics::OnFirstToken(double seconds_since_arrival) {

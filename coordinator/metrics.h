@@ -3,15 +3,16 @@
 //   coordinator_requests_total{outcome}                  generations ended, by status: "ok", "cancelled",
 //   "invalid_argument"... coordinator_tokens_total{direction="in|out"}         prompt tokens taken, tokens generated
 //   coordinator_time_to_first_token_seconds              histogram, from arrival
-//   coordinator_step_seconds{stage, part="compute|queue|wire"}
+//   coordinator_step_seconds{pipeline, stage, part="compute|queue|wire"}
 //                                                        histogram of each step; wire: the hop to the stage (stage
 //                                                        "return": back to here) as its sender measured it last, from
 //                                                        hand-over to acknowledgement
-//   coordinator_step_seconds{stage="all", part="round_trip"}
+//   coordinator_step_seconds{pipeline, stage="all", part="round_trip"}
 //   coordinator_kv_pages{state="used|total"}
 //   coordinator_sequences{state="running|waiting"}
 //   coordinator_link_bytes_total{direction="in|out"}     step frames from the last stage, to the first stage
-//   coordinator_epoch                                    placement that serves, 0: none
+//   coordinator_epoch                                    placement that serves, the latest one; 0: none
+//   coordinator_pipelines                                pipelines that serve
 #pragma once
 
 #include <cstdint>

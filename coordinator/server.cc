@@ -41,6 +41,7 @@ constexpr char kHealthName[] = "tandem.v1.Tandem";
 ClusterOptions ClusterOptionsOf(const CoordinatorConfig& config) {
   ClusterOptions options;
   options.min_workers = std::max(1, config.min_workers);
+  options.plan.max_pipelines = config.max_pipelines;
   options.plan.context = config.context;
   options.plan.kv_type = config.kv_type;
   options.plan.prompt_share = config.prompt_share;

@@ -21,7 +21,8 @@ struct CoordinatorConfig {
   std::vector<std::string> adapters;      // NAME=FILE each: low-rank adapters that requests may name
   std::string listen = "127.0.0.1:7070";  // port 0: any
   std::string advertise;                  // where workers reach it; empty: `listen` with the real port
-  int32_t min_workers = 1;                // place nothing with fewer (0 is 1); each gets a layer where possible
+  int32_t min_workers = 1;                // as in ClusterOptions; 0 is 1
+  int32_t max_pipelines = 0;              // as in PlanInput
   int32_t context = 0;                    // tokens of a sequence; 0: the model's, at most kDefaultContext
   engine::KvType kv_type = engine::KvType::kF16;
   ActivationChoice activations = engine::TensorType::kF32;

@@ -15,6 +15,7 @@ uint32_t Microseconds(double seconds) { return static_cast<uint32_t>(std::clamp(
 v1::StepTrace TraceOf(const StepReport& report) {
   using std::chrono::microseconds;
   v1::StepTrace trace;
+  trace.set_pipeline(static_cast<uint32_t>(report.pipeline));
   trace.set_epoch(report.epoch);
   trace.set_step(report.step);
   const auto planned = std::chrono::duration_cast<microseconds>(report.planned.time_since_epoch());

@@ -43,10 +43,9 @@ void AddStages(const StageTimeline& timeline, std::string* table) {
     return;
   }
   absl::StrAppend(table, "stage  utilisation  computing, s   waiting, s\n");
-  for (size_t i = 0; i < timeline.stages().size(); ++i) {
-    const StageUse& stage = timeline.stages()[i];
-    absl::StrAppendFormat(table, "%5d  %9.1f %%  %12.2f %12.2f\n", i, stage.utilisation * 100, stage.compute_s,
-                          stage.queue_s);
+  for (const StageUse& stage : timeline.stages()) {
+    absl::StrAppendFormat(table, "%5s  %9.1f %%  %12.2f %12.2f\n", timeline.NameOf(stage), stage.utilisation * 100,
+                          stage.compute_s, stage.queue_s);
   }
 }
 
@@ -122,8 +121,11 @@ std::string ReportJson(const LoadDescription& load, const LoadReport& report, co
                      {"decode_tokens", timeline.decode_tokens()}};
     json["stages"] = Json::array();
     for (const StageUse& stage : timeline.stages()) {
-      json["stages"].push_back(
-          {{"utilisation", stage.utilisation}, {"compute_s", stage.compute_s}, {"queue_s", stage.queue_s}});
+      json["stages"].push_back({{"pipeline", stage.pipeline},
+                                {"stage", stage.stage},
+                                {"utilisation", stage.utilisation},
+                                {"compute_s", stage.compute_s},
+                                {"queue_s", stage.queue_s}});
     }
   } else {
     json["no_stages_because"] = load.no_stages_because;

@@ -24,6 +24,7 @@ class Recorder : public coordinator::SimulationObserver {
 
   void OnStep(const SimulatedStep& step) override {
     v1::StepTrace trace;
+    trace.set_pipeline(static_cast<uint32_t>(step.pipeline));
     trace.set_planned_us(Microseconds(step.planned_s));
     trace.set_round_trip_us(Microseconds(step.round_trip_s));
     trace.set_prefill_tokens(step.prefill_tokens);
@@ -82,25 +83,29 @@ absl::StatusOr<std::vector<coordinator::SimulatedRequest>> DrawRequests(const Si
 
 }  // namespace
 
-absl::StatusOr<SimulatedRun> Simulate(const coordinator::PlanInput& input, const coordinator::Plan& plan,
+absl::StatusOr<SimulatedRun> Simulate(const coordinator::PlanInput& input, const coordinator::ClusterPlan& plan,
                                       const SimulatedLoad& load,
                                       const std::function<void(uint64_t, double)>& progress) {
   const coordinator::CostModel costs(input);
   coordinator::SimulationInput simulation;
-  simulation.scheduler = coordinator::SchedulerConfigOf({.num_stages = static_cast<int32_t>(plan.stages.size()),
-                                                         .num_pages = plan.num_pages,
-                                                         .page_tokens = plan.page_tokens,
-                                                         .max_step_tokens = plan.max_step_tokens,
-                                                         .context = plan.context});
+  for (const coordinator::Plan& planned : plan.pipelines) {
+    coordinator::SimulatedPipeline& pipeline = simulation.pipelines.emplace_back();
+    pipeline.scheduler = coordinator::SchedulerConfigOf({.num_stages = static_cast<int32_t>(planned.stages.size()),
+                                                         .num_pages = planned.num_pages,
+                                                         .page_tokens = planned.page_tokens,
+                                                         .max_step_tokens = planned.max_step_tokens,
+                                                         .context = planned.context});
+    pipeline.tokens_per_s = planned.tokens_per_s;
+    pipeline.stages = coordinator::StageCostsOf(costs, planned);
+    pipeline.links = coordinator::LinksOf(input, planned);
+  }
   simulation.max_waiting = load.max_waiting;
-  simulation.stages = coordinator::StageCostsOf(costs, plan);
-  simulation.links = coordinator::LinksOf(input, plan);
-  TANDEM_ASSIGN_OR_RETURN(simulation.requests, DrawRequests(load, plan.context));
+  TANDEM_ASSIGN_OR_RETURN(simulation.requests, DrawRequests(load, plan.pipelines[0].context));
   simulation.shared_prefix = static_cast<int32_t>(load.shared_prefix);
   simulation.clients = load.rate > 0 ? 0 : load.clients;
   simulation.seed = load.seed;
   Recorder recorder(progress);
-  TANDEM_RETURN_IF_ERROR(coordinator::SimulatePipeline(simulation, &recorder));
+  TANDEM_RETURN_IF_ERROR(coordinator::SimulatePipelines(simulation, &recorder));
   return recorder.Take();
 }
 

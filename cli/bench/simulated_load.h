@@ -1,4 +1,4 @@
-// A load like tandem bench's, on a pipeline that is planned and does not exist.
+// A load like tandem bench's, on pipelines that are planned and do not exist.
 #pragma once
 
 #include <functional>
@@ -8,7 +8,7 @@
 #include "cli/bench/report_text.h"
 #include "cli/bench/stage_timeline.h"
 #include "cli/bench/workload.h"
-#include "coordinator/placement/planner.h"
+#include "coordinator/placement/cluster_plan.h"
 
 namespace tandem::cli {
 
@@ -29,8 +29,8 @@ struct SimulatedRun {
 
 // Runs `load` on `plan`, which was made from `input`. `progress` is told how many requests have ended and the time that
 // has passed in the simulation. Errors: kInvalidArgument (requests that do not fit the context), those of
-// coordinator::SimulatePipeline.
-absl::StatusOr<SimulatedRun> Simulate(const coordinator::PlanInput& input, const coordinator::Plan& plan,
+// coordinator::SimulatePipelines.
+absl::StatusOr<SimulatedRun> Simulate(const coordinator::PlanInput& input, const coordinator::ClusterPlan& plan,
                                       const SimulatedLoad& load,
                                       const std::function<void(uint64_t ended, double seconds)>& progress);
 

@@ -1,7 +1,10 @@
 #include "cli/bench/stage_timeline.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
+
+#include "absl/strings/str_cat.h"
 
 namespace tandem::cli {
 namespace {
@@ -24,27 +27,47 @@ std::vector<double> HopTimes(const v1::StepTrace& trace) {
 
 }  // namespace
 
+std::string StageTimeline::NameOf(const StageUse& stage) const {
+  const bool several = stages_.front().pipeline != stages_.back().pipeline;
+  return several ? absl::StrCat(stage.pipeline, ".", stage.stage) : absl::StrCat(stage.stage);
+}
+
+std::vector<StageUse>::iterator StageTimeline::FindPipeline(int32_t pipeline) {
+  return std::partition_point(stages_.begin(), stages_.end(),
+                              [pipeline](const StageUse& use) { return use.pipeline < pipeline; });
+}
+
 bool StageTimeline::Add(const v1::StepTrace& trace) {
   const int num_stages = trace.stages_size();
-  if (num_stages < 1 || num_stages > kMaxStages) return false;
-  if (num_steps_ == 0) first_us_ = trace.planned_us();
-  if (trace.planned_us() < first_us_) return false;
+  if (num_stages < 1 || trace.pipeline() > std::numeric_limits<int32_t>::max() / 2) return false;
+  const int32_t pipeline = static_cast<int32_t>(trace.pipeline());
+  const auto known = FindPipeline(pipeline + 1) - FindPipeline(pipeline);
+  if (num_stages > known && stages_.size() + (num_stages - known) > kMaxStages) return false;
+  if (num_steps_ == 0) {
+    first_us_ = trace.planned_us();
+    first_pipeline_ = trace.pipeline();
+  }
+  if (trace.planned_us() < first_us_ && trace.pipeline() == first_pipeline_) return false;
   ++num_steps_;
   lost_steps_ += trace.lost();
   prefill_tokens_ += trace.prefill_tokens();
   decode_tokens_ += trace.decode_tokens();
-  const double planned_s = static_cast<double>(trace.planned_us() - first_us_) * 1e-6;
-  const double round_trip_s = static_cast<double>(trace.round_trip_us()) * 1e-6;
-  wall_s_ = std::max(wall_s_, planned_s + round_trip_s);
+  const double since_first_s = (static_cast<double>(trace.planned_us()) - static_cast<double>(first_us_)) * 1e-6;
+  const double planned_s = std::max(0.0, since_first_s);
+  const double end_s = std::max(planned_s, since_first_s + static_cast<double>(trace.round_trip_us()) * 1e-6);
+  wall_s_ = std::max(wall_s_, end_s);
   const bool keep = (kept_.size() + 1) * num_stages <= kMaxKeptIntervals;
-  if (keep) kept_.push_back({planned_s, planned_s + round_trip_s});
-  if (stages_.size() < static_cast<size_t>(num_stages)) stages_.resize(num_stages);
+  if (keep) kept_.push_back({planned_s, end_s});
+  for (int32_t stage = static_cast<int32_t>(known); stage < num_stages; ++stage) {
+    stages_.insert(FindPipeline(pipeline + 1), StageUse{.pipeline = pipeline, .stage = stage});
+  }
+  const auto first = FindPipeline(pipeline);
 
   const std::vector<double> hops_s = HopTimes(trace);
   const double tokens = static_cast<double>(trace.prefill_tokens()) + trace.decode_tokens();
   double at_s = planned_s;
   for (int i = 0; i < num_stages; ++i) {
-    StageUse& stage = stages_[i];
+    StageUse& stage = first[i];
     const double queue_s = trace.stages(i).queue_us() * 1e-6, compute_s = trace.stages(i).compute_us() * 1e-6;
     stage.queue_s += queue_s;
     stage.compute_s += compute_s;

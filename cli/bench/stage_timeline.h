@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "tandem/v1/cluster.pb.h"
@@ -20,6 +21,7 @@ struct StepSpan {
 };
 
 struct StageUse {
+  int32_t pipeline = 0, stage = 0;
   double queue_s = 0, compute_s = 0;  // sums over all steps
   double utilisation = 0;             // of the time from the first step's planning to the last one's end
   std::vector<BusyInterval> intervals;
@@ -33,12 +35,16 @@ class StageTimeline {
  public:
   // Intervals that are kept, of all stages; of later steps only the sums.
   static constexpr size_t kMaxKeptIntervals = size_t{1} << 20;
-  static constexpr int kMaxStages = 4096;
+  static constexpr size_t kMaxStages = 4096;  // of all pipelines
 
-  // False: the trace is impossible (no stages, too many, or planned before the first one), and left out.
+  // False: the trace is impossible (no stages, too many, or one of the first pipeline planned before the first one),
+  // and left out. What other pipelines had planned before the first trace begins with it.
   bool Add(const v1::StepTrace& trace);
 
+  // By pipeline and stage.
   const std::vector<StageUse>& stages() const { return stages_; }
+  // For people: "2" is the third stage, and where there are several pipelines "1.2" that of the second one.
+  std::string NameOf(const StageUse& stage) const;
   const std::vector<StepSpan>& steps() const { return kept_; }
   double wall_s() const { return wall_s_; }
   uint64_t num_steps() const { return num_steps_; }
@@ -47,9 +53,13 @@ class StageTimeline {
   uint64_t decode_tokens() const { return decode_tokens_; }
 
  private:
+  // Its first stage, or where in stages_ it would be.
+  std::vector<StageUse>::iterator FindPipeline(int32_t pipeline);
+
   std::vector<StageUse> stages_;
   std::vector<StepSpan> kept_;
   uint64_t first_us_ = 0;
+  uint32_t first_pipeline_ = 0;
   double wall_s_ = 0;
   uint64_t num_steps_ = 0, lost_steps_ = 0, prefill_tokens_ = 0, decode_tokens_ = 0;
 };

@@ -68,11 +68,11 @@ std::string Legend(const StageTimeline& timeline, const Window& window) {
   return svg;
 }
 
-std::string Row(const StageUse& stage, size_t index, const Window& window) {
+std::string Row(const StageUse& stage, const std::string& name, size_t index, const Window& window) {
   const double y = kTop + kRowPitch * static_cast<double>(index);
-  std::string svg = absl::StrFormat("<g class=\"stage\" id=\"stage-%d\">\n", index);
+  std::string svg = absl::StrFormat("<g class=\"stage\" id=\"stage-%s\">\n", name);
   absl::StrAppend(
-      &svg, Text(kLabelWidth - 8, y + 16, "end", absl::StrFormat("stage %d: %.1f %%", index, stage.utilisation * 100)));
+      &svg, Text(kLabelWidth - 8, y + 16, "end", absl::StrFormat("stage %s: %.1f %%", name, stage.utilisation * 100)));
   absl::StrAppendFormat(
       &svg, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\" fill-opacity=\"0.15\"/>\n",
       kLabelWidth, y, kPlotWidth, kBarHeight, kGrey);
@@ -121,7 +121,10 @@ std::string TimelineSvg(const StageTimeline& timeline) {
       "font-family=\"sans-serif\" font-size=\"13\" fill=\"%s\">\n",
       width, bottom + kAxisHeight, width, bottom + kAxisHeight, kGrey);
   absl::StrAppend(&svg, Legend(timeline, window));
-  for (size_t i = 0; i < timeline.stages().size(); ++i) absl::StrAppend(&svg, Row(timeline.stages()[i], i, window));
+  for (size_t i = 0; i < timeline.stages().size(); ++i) {
+    const StageUse& stage = timeline.stages()[i];
+    absl::StrAppend(&svg, Row(stage, timeline.NameOf(stage), i, window));
+  }
   return absl::StrCat(svg, Axis(window, bottom), "</svg>\n");
 }
 

@@ -157,7 +157,7 @@ grpc::ServerUnaryReactor* ClusterService::GetState(grpc::CallbackServerContext* 
 }
 
 grpc::ServerUnaryReactor* ClusterService::Plan(grpc::CallbackServerContext* context, const v1::PlanRequest* request,
-                                               v1::Placement* response) {
+                                               v1::PlanReply* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   constexpr uint32_t kMost = 1u << 30;
   if (request->context() > kMost) {
@@ -165,7 +165,7 @@ grpc::ServerUnaryReactor* ClusterService::Plan(grpc::CallbackServerContext* cont
         absl::InvalidArgumentError(absl::StrCat("context is ", request->context(), " tokens, at most ", kMost))));
     return reactor;
   }
-  manager_.Plan(static_cast<int32_t>(request->context()), [reactor, response](absl::StatusOr<v1::Placement> plan) {
+  manager_.Plan(static_cast<int32_t>(request->context()), [reactor, response](absl::StatusOr<v1::PlanReply> plan) {
     if (plan.ok()) *response = *std::move(plan);
     reactor->Finish(proto_support::ToGrpc(plan.status()));
   });

@@ -34,7 +34,7 @@ class ClusterService : public v1::Cluster::CallbackService {
   grpc::ServerUnaryReactor* GetState(grpc::CallbackServerContext* context, const v1::GetStateRequest* request,
                                      v1::ClusterState* response) override;
   grpc::ServerUnaryReactor* Plan(grpc::CallbackServerContext* context, const v1::PlanRequest* request,
-                                 v1::Placement* response) override;
+                                 v1::PlanReply* response) override;
   grpc::ServerWriteReactor<v1::StepTrace>* WatchSteps(grpc::CallbackServerContext* context,
                                                       const v1::WatchStepsRequest* request) override;
 

@@ -91,6 +91,7 @@ absl::StatusOr<PlanInput> MakePlanInput(const engine::GgufFile& file, const engi
   input.hidden = spec.hidden;
   input.kv_bytes_per_token_layer = engine::KvBytes(options.kv_type, input.cost.kv_elements_per_token_layer);
   input.min_stages = options.min_stages;
+  input.max_pipelines = options.max_pipelines;
   input.context = options.context > 0 ? options.context : std::min(spec.context, kDefaultContext);
   input.max_sequences = options.max_sequences;
   input.page_tokens = options.page_tokens;

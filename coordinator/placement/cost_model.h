@@ -69,8 +69,9 @@ struct PlanInput {
   LinkCost link;  // of hops that are not in `links`
   MeasuredLinks links;
   ActivationChoice activations = engine::TensorType::kF32;
-  int32_t min_stages = 1;
-  int32_t context = 0;  // tokens
+  int32_t min_stages = 1;     // of each pipeline
+  int32_t max_pipelines = 0;  // 0: any number
+  int32_t context = 0;        // tokens
   int32_t max_sequences = 8;
   int32_t page_tokens = 32;
   int32_t max_step_tokens = 512;
@@ -88,6 +89,7 @@ struct PlanOptions {
   engine::KvType kv_type = engine::KvType::kF16;
   ActivationChoice activations = engine::TensorType::kF32;
   int32_t min_stages = 1;
+  int32_t max_pipelines = 0;
   double prompt_share = kDefaultPromptShare;  // 0..1
 };
 inline constexpr int32_t kDefaultContext = 4096;

@@ -17,7 +17,6 @@
 namespace tandem::coordinator {
 namespace {
 
-constexpr size_t kMaxUnusedShown = 16;
 constexpr double kNoBound = std::numeric_limits<double>::infinity();
 
 absl::Status CheckInput(const PlanInput& input) {
@@ -129,7 +128,6 @@ Plan MakePlan(const CostModel& costs, const PlanInput& input, const Cut& cut, in
   plan.page_tokens = input.page_tokens;
   plan.context = input.context;
   plan.max_step_tokens = input.max_step_tokens;
-  std::vector<bool> used(input.devices.size());
   for (const CutRange& range : cut.ranges) {
     const PlanDevice& device = input.devices[range.device];
     StagePlan stage;
@@ -141,11 +139,8 @@ Plan MakePlan(const CostModel& costs, const PlanInput& input, const Cut& cut, in
     stage.memory_bytes = device.memory_bytes;
     stage.decode_s = costs.DecodeSeconds(range.device, range.first_layer, range.end_layer);
     stage.chunk_s = costs.ChunkSeconds(range.device, range.first_layer, range.end_layer);
-    used[range.device] = true;
+    stage.busy_s = costs.BusySeconds(range.device, range.first_layer, range.end_layer);
     plan.stages.push_back(std::move(stage));
-  }
-  for (size_t i = 0; i < used.size(); ++i) {
-    if (!used[i]) plan.unused.push_back(input.devices[i].name);
   }
   PlanHops(input, &plan);
   return plan;
@@ -183,8 +178,11 @@ absl::StatusOr<Plan> PlanPlacement(const PlanInput& input) {
 }
 
 void PlanHops(const PlanInput& input, Plan* plan) {
-  double slowest_s = 0;
-  for (const StagePlan& stage : plan->stages) slowest_s = std::max(slowest_s, stage.chunk_s);
+  double slowest_s = 0, busiest_s = 0;
+  for (const StagePlan& stage : plan->stages) {
+    slowest_s = std::max(slowest_s, stage.chunk_s);
+    busiest_s = std::max(busiest_s, stage.busy_s);
+  }
   // From the coordinator to the first stage and from the last one back go token ids only.
   double decode_s = 2 * input.link.latency_s, chunk_s = slowest_s;
   for (size_t i = 0; i < plan->stages.size(); ++i) {
@@ -197,15 +195,11 @@ void PlanHops(const PlanInput& input, Plan* plan) {
     stage.chunk_hop_s = HopSeconds(input, link, stage.sends, input.max_step_tokens);
     decode_s += stage.hop_s;
     chunk_s = std::max(chunk_s, stage.chunk_hop_s);
+    busiest_s = std::max(busiest_s, stage.chunk_hop_s / input.max_step_tokens);
   }
   plan->decode_tokens_per_s = 1 / decode_s;
   plan->prefill_tokens_per_s = input.max_step_tokens / chunk_s;
-}
-
-bool IsWorthMoving(const Plan& current, const Plan& candidate) {
-  const double decode = candidate.decode_tokens_per_s / current.decode_tokens_per_s;
-  const double prefill = candidate.prefill_tokens_per_s / current.prefill_tokens_per_s;
-  return decode > 1.10 || (prefill > 1.25 && decode > 1 / (1 + kDecodeSlack));
+  plan->tokens_per_s = 1 / busiest_s;
 }
 
 std::string FormatPlan(const Plan& plan) {
@@ -231,15 +225,9 @@ std::string FormatPlan(const Plan& plan) {
   const double contexts = static_cast<double>(plan.num_pages) * plan.page_tokens / plan.context;
   absl::StrAppendFormat(&text, "KV pages: %d of %d tokens, enough for %.1f contexts of %d tokens\n", plan.num_pages,
                         plan.page_tokens, contexts, plan.context);
-  absl::StrAppendFormat(&text, "predicted: decode %.1f tokens/s (one sequence), prefill %.0f tokens/s\n",
-                        plan.decode_tokens_per_s, plan.prefill_tokens_per_s);
-  if (!plan.unused.empty()) {
-    const size_t shown = std::min(plan.unused.size(), kMaxUnusedShown);
-    const std::string names = absl::StrJoin(plan.unused.begin(), plan.unused.begin() + shown, ", ");
-    absl::StrAppend(&text, "without layers (faster so): ", names);
-    if (shown < plan.unused.size()) absl::StrAppend(&text, " and ", plan.unused.size() - shown, " more");
-    absl::StrAppend(&text, "\n");
-  }
+  absl::StrAppendFormat(
+      &text, "predicted: decode %.1f tokens/s (one sequence), prefill %.0f tokens/s, many requests %.1f tokens/s\n",
+      plan.decode_tokens_per_s, plan.prefill_tokens_per_s, plan.tokens_per_s);
   return text;
 }
 

@@ -1,4 +1,5 @@
-// Which worker holds which layers. Pure: from costs, measured devices and memory to a placement with its prediction.
+// Which worker of a pipeline holds which layers. Pure: from costs, measured devices and memory to a placement with its
+// prediction.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,7 @@ struct StagePlan {
   uint64_t memory_bytes = 0;  // what the device offers
   double decode_s = 0;        // of a decoded token, without the wire
   double chunk_s = 0;         // of a prefill chunk of max_step_tokens, without the wire
+  double busy_s = 0;          // of a token of the expected mix of prompts and answers (CostModel::BusySeconds)
   // The hop to the next stage; of the last stage without meaning, 0 seconds.
   engine::TensorType sends = engine::TensorType::kF32;
   double hop_s = 0;        // of a decoded token
@@ -25,11 +27,11 @@ struct StagePlan {
 };
 
 struct Plan {
-  std::vector<StagePlan> stages;    // in pipeline order
-  std::vector<std::string> unused;  // devices without layers
+  std::vector<StagePlan> stages;  // in pipeline order
   int32_t num_pages = 0, page_tokens = 0, context = 0, max_step_tokens = 0;
   double decode_tokens_per_s = 0;   // one sequence: the stages one after the other, and the hops
   double prefill_tokens_per_s = 0;  // a long prompt: its chunks follow each other, so the slowest stage or hop counts
+  double tokens_per_s = 0;          // many requests, of the expected mix: the slowest stage or hop counts
 };
 
 // Finds contiguous ranges of layers that fit memory and decode fastest: the sum of the stages' times and of the hops is
@@ -59,10 +61,6 @@ inline constexpr int kMaxOrderedDevices = 8;
 // whose activations are beyond what a half can hold.) Of `input` only hidden, max_step_tokens, links and activations
 // are read.
 void PlanHops(const PlanInput& input, Plan* plan);
-
-// Whether to move from `current` to `candidate`, which costs a reload: true if it decodes more than 10 % faster, or
-// prefills more than 25 % faster without decoding more than kDecodeSlack slower.
-bool IsWorthMoving(const Plan& current, const Plan& candidate);
 
 // A table for people: layers, memory and time of each stage, then what is predicted.
 std::string FormatPlan(const Plan& plan);

@@ -18,4 +18,16 @@ size_t ChoosePipeline(std::span<const PipelineOffer> offers, const SequenceSpec&
   return best;
 }
 
+std::optional<PipelineMove> FindMove(std::span<const PipelineOffer> offers, Time now) {
+  if (offers.size() == 1) return std::nullopt;
+  for (size_t from = 0; from < offers.size(); ++from) {
+    const Sequence* const blocked = offers[from].scheduler->Blocked(now);
+    if (blocked == nullptr) continue;
+    for (size_t to = 0; to < offers.size(); ++to) {
+      if (offers[to].scheduler->HasRoomFor(*blocked)) return PipelineMove{blocked->spec.id, from, to};
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace tandem::coordinator

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 
 #include "coordinator/scheduler/scheduler.h"
@@ -19,5 +21,12 @@ struct PipelineOffer {
 // quicker; where nobody knows the prompt, the least loaded one. Pipelines that could never take it come last. `offers`
 // must not be empty.
 size_t ChoosePipeline(std::span<const PipelineOffer> offers, const SequenceSpec& spec);
+
+// A sequence that waits for pages where there are none, while another pipeline has enough, and nobody who waits.
+struct PipelineMove {
+  uint64_t sequence = 0;
+  size_t from = 0, to = 0;
+};
+std::optional<PipelineMove> FindMove(std::span<const PipelineOffer> offers, Time now);
 
 }  // namespace tandem::coordinator

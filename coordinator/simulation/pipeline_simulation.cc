@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "coordinator/scheduler/pipeline_choice.h"
 #include "engine/base/status_macros.h"
 
 namespace tandem::coordinator {
@@ -23,7 +25,7 @@ bool IsTime(double seconds) { return seconds >= 0 && seconds <= kMaxSeconds; }
 Nanos FromSeconds(double seconds) { return Nanos(std::llround(seconds * 1e9)); }
 double Seconds(Nanos time) { return static_cast<double>(time.count()) * 1e-9; }
 
-absl::Status CheckInput(const SimulationInput& input) {
+absl::Status CheckPipeline(const SimulatedPipeline& input) {
   const size_t stages = input.stages.size();
   if (stages == 0 || static_cast<int64_t>(stages) != input.scheduler.num_stages || input.links.size() != stages + 1) {
     return absl::InvalidArgumentError(absl::StrCat("a pipeline of ", input.scheduler.num_stages, " stages has ", stages,
@@ -36,6 +38,15 @@ absl::Status CheckInput(const SimulationInput& input) {
                                                      " bytes/s and ", link.bytes_per_token, " bytes a token"));
     }
   }
+  if (!(input.tokens_per_s > 0)) {
+    return absl::InvalidArgumentError(absl::StrCat("a pipeline of ", input.tokens_per_s, " tokens a second"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckInput(const SimulationInput& input) {
+  if (input.pipelines.empty()) return absl::InvalidArgumentError("there is no pipeline to simulate");
+  for (const SimulatedPipeline& pipeline : input.pipelines) TANDEM_RETURN_IF_ERROR(CheckPipeline(pipeline));
   if (input.shared_prefix < 0) {
     return absl::InvalidArgumentError(absl::StrCat("a shared prefix of ", input.shared_prefix, " tokens"));
   }
@@ -68,34 +79,97 @@ StepWork WorkOf(const StepPlan& plan) {
   return work;
 }
 
+struct Flying {
+  Nanos end{0};  // when the results are back
+  SimulatedStep step;
+};
+
+// A pipeline, and what is under way in it.
+class Lane {
+ public:
+  Lane(const SimulatedPipeline& input, int32_t number, int32_t max_waiting)
+      : scheduler(max_waiting),
+        input_(input),
+        number_(number),
+        stage_free_(input.stages.size()),
+        link_free_(input.links.size()) {
+    scheduler.Reset(input.scheduler);
+  }
+
+  // Stages and links take frames in the order in which they are sent, so all of a step's way is known when it is sent.
+  absl::Status Send(const StepPlan& plan, Nanos now) {
+    const StepWork work = WorkOf(plan);
+    Flying flying;
+    flying.step.pipeline = number_;
+    flying.step.stages.reserve(input_.stages.size());
+    for (const PlannedSlice& slice : plan.slices) {
+      (slice.decode ? flying.step.decode_tokens : flying.step.prefill_tokens) += slice.count;
+    }
+    Nanos at = now;
+    for (size_t stage = 0; stage < input_.stages.size(); ++stage) {
+      const double seconds = input_.stages[stage](work);
+      if (!IsTime(seconds)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("stage ", stage, " takes ", seconds, " s for a step of ", work.tokens, " tokens"));
+      }
+      at = Pass(stage, work.tokens, at);
+      const Nanos start = std::max(at, stage_free_[stage]);
+      flying.step.stages.push_back({.queue_s = Seconds(start - at), .compute_s = seconds});
+      at = stage_free_[stage] = start + FromSeconds(seconds);
+    }
+    flying.end = Pass(input_.links.size() - 1, work.tokens, at);
+    flying.step.planned_s = Seconds(now);
+    flying.step.round_trip_s = Seconds(flying.end - now);
+    in_flight.push_back(std::move(flying));
+    return absl::OkStatus();
+  }
+
+  PipelineOffer offer() const { return {&scheduler, input_.tokens_per_s}; }
+
+  Scheduler scheduler;
+  std::deque<Flying> in_flight;  // as the scheduler's
+
+ private:
+  // When a frame that is sent at `at` arrives behind the link.
+  Nanos Pass(size_t index, int32_t tokens, Nanos at) {
+    const SimulatedLink& link = input_.links[index];
+    link_free_[index] = std::max(at, link_free_[index]) + FromSeconds(link.bytes_per_token * tokens / link.bytes_per_s);
+    return link_free_[index] + FromSeconds(link.latency_s);
+  }
+
+  const SimulatedPipeline& input_;
+  const int32_t number_;
+  std::vector<Nanos> stage_free_, link_free_;
+};
+
 class Simulation {
  public:
   Simulation(const SimulationInput& input, SimulationObserver* observer)
-      : input_(input),
-        observer_(*observer),
-        scheduler_(input.max_waiting),
-        stage_free_(input.stages.size()),
-        link_free_(input.links.size()),
-        random_state_(input.seed),
-        prefix_(input.shared_prefix) {
-    scheduler_.Reset(input.scheduler);
+      : input_(input), observer_(*observer), random_state_(input.seed), prefix_(input.shared_prefix) {
+    for (const SimulatedPipeline& pipeline : input.pipelines) {
+      lanes_.push_back(std::make_unique<Lane>(pipeline, static_cast<int32_t>(lanes_.size()), input.max_waiting));
+      offers_.push_back(lanes_.back()->offer());
+    }
     for (int32_t& token : prefix_) token = DrawToken();
   }
 
   absl::Status Run() {
     for (int32_t client = 0; client < std::max(input_.clients, 1); ++client) Announce();
-    while (!due_.empty() || !in_flight_.empty()) {
-      now_ = due_.empty() ? in_flight_.front().end : due_.front().at;
-      if (!in_flight_.empty()) now_ = std::min(now_, in_flight_.front().end);
+    while (const std::optional<Nanos> next = NextEvent()) {
+      now_ = *next;
       // What is announced from now on, even for the same time, comes after the steps that are planned now.
       const std::vector<Arrival> arrived = TakeDue();
-      while (!in_flight_.empty() && in_flight_.front().end == now_) TakeResult();
+      for (const auto& lane : lanes_) {
+        while (!lane->in_flight.empty() && lane->in_flight.front().end == now_) TakeResult(lane.get());
+      }
       for (const Arrival& arrival : arrived) Arrive(arrival);
       TANDEM_RETURN_IF_ERROR(SendSteps());
     }
-    if (!live_.empty() || scheduler_.pages_used() != 0) {
-      return absl::InternalError(absl::StrCat("the scheduler left ", live_.size(), " requests and ",
-                                              scheduler_.pages_used(), " pages in use with nothing in flight"));
+    int32_t pages_used = 0;
+    for (const auto& lane : lanes_) pages_used += lane->scheduler.pages_used();
+    if (!live_.empty() || pages_used != 0) {
+      return absl::InternalError(absl::StrCat("the scheduler left ", live_.size(), " requests and ", pages_used,
+                                              " pages in use with nothing in flight"));
     }
     return absl::OkStatus();
   }
@@ -107,14 +181,21 @@ class Simulation {
   };
   struct Live {
     SimulatedAnswer answer;
+    Lane* lane = nullptr;
     Nanos last_token{0};
-  };
-  struct Flying {
-    Nanos end{0};  // when the results are back
-    SimulatedStep step;
   };
 
   Time SchedulerTime() const { return Time(now_); }
+
+  std::optional<Nanos> NextEvent() const {
+    std::optional<Nanos> next;
+    const auto consider = [&next](Nanos at) { next = next ? std::min(*next, at) : at; };
+    if (!due_.empty()) consider(due_.front().at);
+    for (const auto& lane : lanes_) {
+      if (!lane->in_flight.empty()) consider(lane->in_flight.front().end);
+    }
+    return next;
+  }
 
   // The next request will come: at its time, or in a closed loop at once.
   void Announce() {
@@ -146,22 +227,24 @@ class Simulation {
     Live& live = live_[id];
     live.answer.request = request;
     live.answer.due_s = Seconds(arrival.at);
-    const absl::StatusOr<std::optional<uint64_t>> added = scheduler_.Add(std::move(spec), SchedulerTime());
+    live.lane = lanes_[ChoosePipeline(offers_, spec)].get();
+    const absl::StatusOr<std::optional<uint64_t>> added = live.lane->scheduler.Add(std::move(spec), SchedulerTime());
     if (!added.ok()) return End(id, added.status());
     if (*added) End(**added, absl::ResourceExhaustedError("another request took its place in the queue"));
   }
 
-  void TakeResult() {
-    const Flying flying = std::move(in_flight_.front());
-    in_flight_.pop_front();
-    const StepPlan& plan = *scheduler_.oldest_in_flight();
+  void TakeResult(Lane* lane) {
+    const Flying flying = std::move(lane->in_flight.front());
+    lane->in_flight.pop_front();
+    Scheduler& scheduler = lane->scheduler;
+    const StepPlan& plan = *scheduler.oldest_in_flight();
     std::vector<std::vector<int32_t>> drawn(plan.slices.size());
     for (size_t i = 0; i < drawn.size(); ++i) {
       if (plan.slices[i].output == engine::SliceOutput::kSample) drawn[i] = {DrawToken()};
     }
-    for (const SliceEvent& event : scheduler_.OnStepResult(drawn, flying.step.stages, SchedulerTime())) {
+    for (const SliceEvent& event : scheduler.OnStepResult(drawn, flying.step.stages, SchedulerTime())) {
       Live& live = live_.at(event.sequence);
-      if (scheduler_.Find(event.sequence)->generated_tokens() == 1) {
+      if (scheduler.Find(event.sequence)->generated_tokens() == 1) {
         live.answer.first_token_s = Seconds(now_);
       } else {
         live.answer.gaps_s.push_back(Seconds(now_ - live.last_token));
@@ -175,8 +258,9 @@ class Simulation {
   void End(uint64_t id, absl::Status status) {
     const auto live = live_.find(id);
     SimulatedAnswer answer = std::move(live->second.answer);
-    if (const Sequence* sequence = scheduler_.Find(id)) answer.cached_tokens = sequence->cached_tokens;
-    scheduler_.Remove(id);
+    Scheduler& scheduler = live->second.lane->scheduler;
+    if (const Sequence* sequence = scheduler.Find(id)) answer.cached_tokens = sequence->cached_tokens;
+    scheduler.Remove(id);
     live_.erase(live);
     answer.end_s = Seconds(now_);
     answer.status = std::move(status);
@@ -185,44 +269,17 @@ class Simulation {
   }
 
   absl::Status SendSteps() {
-    while (const std::optional<StepPlan> plan = scheduler_.PlanStep(SchedulerTime())) {
-      TANDEM_RETURN_IF_ERROR(Send(*plan));
+    while (const std::optional<PipelineMove> move = FindMove(offers_, SchedulerTime())) {
+      Lane* const to = lanes_[move->to].get();
+      to->scheduler.Adopt(lanes_[move->from]->scheduler.Release(move->sequence));
+      live_.at(move->sequence).lane = to;
     }
-    return absl::OkStatus();
-  }
-
-  // Stages and links take frames in the order in which they are sent, so all of a step's way is known when it is sent.
-  absl::Status Send(const StepPlan& plan) {
-    const StepWork work = WorkOf(plan);
-    Flying flying;
-    flying.step.stages.reserve(input_.stages.size());
-    for (const PlannedSlice& slice : plan.slices) {
-      (slice.decode ? flying.step.decode_tokens : flying.step.prefill_tokens) += slice.count;
-    }
-    Nanos at = now_;
-    for (size_t stage = 0; stage < input_.stages.size(); ++stage) {
-      const double seconds = input_.stages[stage](work);
-      if (!IsTime(seconds)) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("stage ", stage, " takes ", seconds, " s for a step of ", work.tokens, " tokens"));
+    for (const auto& lane : lanes_) {
+      while (const std::optional<StepPlan> plan = lane->scheduler.PlanStep(SchedulerTime())) {
+        TANDEM_RETURN_IF_ERROR(lane->Send(*plan, now_));
       }
-      at = Pass(stage, work.tokens, at);
-      const Nanos start = std::max(at, stage_free_[stage]);
-      flying.step.stages.push_back({.queue_s = Seconds(start - at), .compute_s = seconds});
-      at = stage_free_[stage] = start + FromSeconds(seconds);
     }
-    flying.end = Pass(input_.links.size() - 1, work.tokens, at);
-    flying.step.planned_s = Seconds(now_);
-    flying.step.round_trip_s = Seconds(flying.end - now_);
-    in_flight_.push_back(std::move(flying));
     return absl::OkStatus();
-  }
-
-  // When a frame that is sent at `at` arrives behind the link.
-  Nanos Pass(size_t index, int32_t tokens, Nanos at) {
-    const SimulatedLink& link = input_.links[index];
-    link_free_[index] = std::max(at, link_free_[index]) + FromSeconds(link.bytes_per_token * tokens / link.bytes_per_s);
-    return link_free_[index] + FromSeconds(link.latency_s);
   }
 
   // SplitMix64.
@@ -235,20 +292,19 @@ class Simulation {
 
   const SimulationInput& input_;
   SimulationObserver& observer_;
-  Scheduler scheduler_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+  std::vector<PipelineOffer> offers_;  // of the lanes
   Nanos now_{0};
   std::deque<Arrival> due_;  // in order of time
   size_t announced_ = 0;     // requests
   absl::flat_hash_map<uint64_t, Live> live_;
-  std::deque<Flying> in_flight_;  // as the scheduler's
-  std::vector<Nanos> stage_free_, link_free_;
   uint64_t random_state_;
   std::vector<int32_t> prefix_;
 };
 
 }  // namespace
 
-absl::Status SimulatePipeline(const SimulationInput& input, SimulationObserver* observer) {
+absl::Status SimulatePipelines(const SimulationInput& input, SimulationObserver* observer) {
   TANDEM_RETURN_IF_ERROR(CheckInput(input));
   return Simulation(input, observer).Run();
 }

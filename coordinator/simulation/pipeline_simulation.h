@@ -1,4 +1,4 @@
-// The scheduler with a pipeline that is modelled: what a load would be served with, without machines.
+// The scheduler with pipelines that are modelled: what a load would be served with, without machines.
 #pragma once
 
 #include <cstdint>
@@ -27,11 +27,16 @@ struct SimulatedRequest {
   int32_t prompt_tokens = 1, answer_tokens = 1;
 };
 
-struct SimulationInput {
+struct SimulatedPipeline {
   SchedulerConfig scheduler;
-  int32_t max_waiting = 256;         // requests that may wait for admission
+  double tokens_per_s = 1;           // as in PipelineOffer
   std::vector<StageCost> stages;     // as many as the scheduler's config says
   std::vector<SimulatedLink> links;  // to the first stage, between stages, and back from the last one
+};
+
+struct SimulationInput {
+  std::vector<SimulatedPipeline> pipelines;  // each request goes to one of them, as ChoosePipeline says
+  int32_t max_waiting = 256;                 // requests that may wait for admission to each
   std::vector<SimulatedRequest> requests;
   int32_t shared_prefix = 0;  // the first tokens of every prompt are the same
   // Closed loop: so many clients, each of which sends the next of `requests` when its own has ended. 0: open loop,
@@ -50,6 +55,7 @@ struct SimulatedAnswer {
 };
 
 struct SimulatedStep {
+  int32_t pipeline = 0;
   double planned_s = 0, round_trip_s = 0;
   int32_t prefill_tokens = 0, decode_tokens = 0;
   std::vector<StageTime> stages;
@@ -71,9 +77,9 @@ class SimulationObserver {
 //
 // O(stages) a step, besides what the scheduler does.
 //
-// Errors: kInvalidArgument (stages or links not as many as the config says, a request without tokens, times that are
-// not ascending, a cost or link that is no time; with the value), kInternal (the scheduler did not end a request, or
-// kept pages: a bug).
-absl::Status SimulatePipeline(const SimulationInput& input, SimulationObserver* observer);
+// Errors: kInvalidArgument (no pipeline, stages or links not as many as the config says, a request without tokens,
+// times that are not ascending, a cost or link that is no time; with the value), kInternal (the scheduler did not end a
+// request, or kept pages: a bug).
+absl::Status SimulatePipelines(const SimulationInput& input, SimulationObserver* observer);
 
 }  // namespace tandem::coordinator

@@ -418,7 +418,7 @@ coordinator::PlanInput ThreeWorkers() {
 
 absl::StatusOr<SimulatedRun> SimulateOnThree(const SimulatedLoad& load) {
   const coordinator::PlanInput input = ThreeWorkers();
-  const auto plan = coordinator::PlanPlacement(input);
+  const auto plan = coordinator::PlanCluster(input);
   EXPECT_TRUE(plan.ok()) << plan.status();
   if (!plan.ok()) return plan.status();
   return Simulate(input, *plan, load, [](uint64_t, double) {});

@@ -61,6 +61,36 @@ TEST(StageTimelineTest, LaysStepsOutFromTheirPlanning) {
   EXPECT_NEAR(second.queue_s, 100e-6, 1e-12);
 }
 
+v1::StepTrace Of(uint32_t pipeline, v1::StepTrace trace) {
+  trace.set_pipeline(pipeline);
+  return trace;
+}
+
+TEST(StageTimelineTest, PipelinesHaveTheirOwnStages) {
+  StageTimeline timeline;
+  ASSERT_TRUE(timeline.Add(Of(1, Trace(1, 5'000'000, 1000, {{0, 400}}))));
+  EXPECT_EQ(timeline.NameOf(timeline.stages()[0]), "0");
+  // Planned before, and back later.
+  ASSERT_TRUE(timeline.Add(Of(0, Trace(1, 4'999'000, 3000, {{0, 1000}, {0, 500}}))));
+  ASSERT_TRUE(timeline.Add(Of(1, Trace(2, 5'001'000, 1000, {{0, 400}}))));
+  ASSERT_EQ(timeline.stages().size(), 3u);
+  EXPECT_EQ(timeline.NameOf(timeline.stages()[1]), "0.1");
+  EXPECT_EQ(timeline.NameOf(timeline.stages()[2]), "1.0");
+  EXPECT_DOUBLE_EQ(timeline.wall_s(), 0.002);
+  EXPECT_NEAR(timeline.stages()[1].compute_s, 500e-6, 1e-12);
+  EXPECT_NEAR(timeline.stages()[2].utilisation, 0.4, 1e-9);
+  EXPECT_NEAR(timeline.steps()[1].end_s, 0.002, 1e-12);
+  EXPECT_THAT(TimelineSvg(timeline), HasSubstr("id=\"stage-1.0\""));
+  LoadDescription load;
+  EXPECT_THAT(ReportTable(load, LoadReport(), timeline), HasSubstr("  1.0 "));
+  // As many as there may be at all.
+  for (uint32_t pipeline = 2; timeline.stages().size() < StageTimeline::kMaxStages; ++pipeline) {
+    ASSERT_TRUE(timeline.Add(Of(pipeline, Trace(1, 5'001'000, 1000, {{0, 400}}))));
+  }
+  EXPECT_FALSE(timeline.Add(Of(1'000'000, Trace(1, 5'001'000, 1000, {{0, 400}}))));
+  EXPECT_TRUE(timeline.Add(Of(0, Trace(2, 5'001'000, 1000, {{0, 400}}))));
+}
+
 TEST(StageTimelineTest, TheWireIsSharedOutAsTheHopsWereMeasured) {
   v1::StepTrace trace = Trace(1, 0, 1000, {{0, 300}, {100, 400}});  // 200 us on the wire
   trace.set_first_wire_us(10);
@@ -101,6 +131,9 @@ TEST(StageTimelineTest, ImpossibleTracesAreLeftOut) {
   EXPECT_FALSE(timeline.Add(Trace(1, 100, 100, {})));
   EXPECT_FALSE(
       timeline.Add(Trace(1, 100, 100, std::vector<std::pair<uint32_t, uint32_t>>(StageTimeline::kMaxStages + 1))));
+  v1::StepTrace far = Trace(1, 100, 100, {{0, 50}});
+  far.set_pipeline(4'000'000'000u);
+  EXPECT_FALSE(timeline.Add(far));
   ASSERT_TRUE(timeline.Add(Trace(1, 100, 100, {{0, 50}})));
   EXPECT_FALSE(timeline.Add(Trace(2, 99, 100, {{0, 50}})));
   // More time in the stages than in all: no wire.

@@ -62,15 +62,16 @@ class Program:
 class Cluster:
     """A coordinator and workers as real processes on loopback. Use as a context manager."""
 
-    def __init__(self, model=DEMO_MODEL, workers=2, coordinator_flags=(), worker_flags=()):
+    def __init__(self, model=DEMO_MODEL, workers=2, coordinator_flags=(), worker_flags=(), min_workers=None):
         self.model, self.count = model, workers
+        self.min_workers = max(1, workers) if min_workers is None else min_workers
         self.coordinator_flags, self.worker_flags = coordinator_flags, worker_flags
         self.server = f"127.0.0.1:{free_port()}"
         self.workers = []
 
     def __enter__(self):
         self.coordinator = Program(BIN / "tandem-coordinator", "--model", self.model, "--listen", self.server,
-                                   "--min-workers", max(1, self.count), *self.coordinator_flags)
+                                   "--min-workers", self.min_workers, *self.coordinator_flags)
         for index in range(self.count):
             self.add_worker(f"worker-{index}")
         if self.count:

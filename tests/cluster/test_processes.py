@@ -221,6 +221,38 @@ class UpJoinTest(unittest.TestCase):
             self.assertEqual(up.stop(signal.SIGTERM), 0)
 
 
+class PipelinesTest(unittest.TestCase):
+    """Two workers of which each holds the whole model: it is so small that a hop would take longer than its layers."""
+
+    def test_two_pipelines_serve_and_one_takes_over(self):
+        with Cluster(workers=2, min_workers=1) as cluster:
+            end = time.monotonic() + 30
+            while len(re.findall(r"^0 +worker-\d +0-\d+ .*$", status := cluster.tandem("status").stdout, re.MULTILINE)) < 2 or "load" in status:
+                self.assertLess(time.monotonic(), end, status)
+                time.sleep(0.05)
+            self.assertIn("pipeline 2 of 2", status)
+            with tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / "report.json"
+                result = cluster.tandem("bench", "--clients", 4, "--requests", 16, "--prompt-tokens", 24, "--answer-tokens", 16, "--json", path)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                report = json.loads(path.read_text())
+            self.assertEqual([(stage["pipeline"], stage["stage"]) for stage in report["stages"]], [(0, 0), (1, 0)])
+            for stage in report["stages"]:
+                self.assertGreater(stage["compute_s"], 0)
+
+            expected = {prompt: alone(prompt, LONG) for prompt in PROMPTS[:4]}
+            clients = {prompt: Program(BIN / "tandem", "generate", "--server", cluster.server, *LONG, prompt) for prompt in expected}
+            for client in clients.values():
+                client.wait_for(" ")
+            cluster.workers[0].process.kill()
+            for prompt, client in clients.items():
+                self.assertEqual(client.process.wait(60), 0, client.output() + cluster.coordinator.output())
+                self.assertEqual(client.output(), expected[prompt])
+            status = cluster.tandem("status").stdout
+            self.assertIn("serving", status)
+            self.assertNotIn("pipeline 2", status)
+
+
 class FailureTest(unittest.TestCase):
     def test_a_killed_worker_costs_time_but_no_token(self):
         with Cluster(workers=2) as cluster:

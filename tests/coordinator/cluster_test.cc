@@ -49,10 +49,13 @@ class FakeEnds : public PipelineEnds {
     address = first_address;
     return attach_result;
   }
-  void Detach(uint64_t, const absl::Status& why) override { detached.push_back(std::string(why.message())); }
+  void Detach(uint64_t epoch, const absl::Status& why) override {
+    detached_epochs.push_back(epoch);
+    detached.push_back(std::string(why.message()));
+  }
   void Explain(const std::string& why) override { explained = why; }
 
-  std::vector<uint64_t> served;
+  std::vector<uint64_t> served, detached_epochs;
   std::vector<PipelineSpec> attached;
   std::vector<std::string> detached;
   std::string address, explained;
@@ -138,6 +141,21 @@ class ClusterTest : public ::testing::Test {
     ASSERT_EQ(phase(), v1::PHASE_SERVING);
   }
 
+  // Two workers so fast that a hop between them would take longer than the model: each serves alone.
+  static constexpr double kFast = 1e6;
+  void ServeInTwoPipelines() {
+    Start(1);
+    left_ = Join(1, "left", kFast);
+    right_ = Join(2, "right", kFast);
+    Pass(milliseconds(300));
+    ASSERT_THAT(ends_.served, ElementsAre(100, 101));
+    Loaded(1, 100);
+    ASSERT_EQ(phase(), v1::PHASE_SERVING);
+    ASSERT_EQ(cluster_->State().pipelines(1).phase(), v1::PHASE_LOADING);
+    Loaded(2, 101);
+    ASSERT_EQ(cluster_->State().pipelines(1).phase(), v1::PHASE_SERVING);
+  }
+
   static const ServedModel* model_;
   FakeEnds ends_;
   std::unique_ptr<Cluster> cluster_;
@@ -195,9 +213,9 @@ TEST_F(ClusterTest, WaitsPlacesLoadsAndServes) {
   EXPECT_EQ(ends_.attached[0].num_stages, 2);
   EXPECT_EQ(ends_.attached[0].context, 256);
   const v1::ClusterState state = cluster_->State();
-  EXPECT_EQ(state.placement().stages(0).weight_bytes(), 12345u) << "what is held, not what was planned";
+  EXPECT_EQ(state.pipelines(0).stages(0).weight_bytes(), 12345u) << "what is held, not what was planned";
   EXPECT_TRUE(state.workers(0).from_local_file());
-  EXPECT_GT(state.placement().predicted_decode_tokens_per_s(), 0);
+  EXPECT_GT(state.pipelines(0).predicted_decode_tokens_per_s(), 0);
 }
 
 TEST_F(ClusterTest, SlowLinkNarrowsTheHopOnceItIsMeasured) {
@@ -214,7 +232,7 @@ TEST_F(ClusterTest, SlowLinkNarrowsTheHopOnceItIsMeasured) {
   EXPECT_EQ(left_->messages.back().send_as().epoch(), 100u);
   EXPECT_EQ(left_->messages.back().send_as().activation_type(), v1::ACTIVATION_TYPE_Q8_0);
   EXPECT_TRUE(right_->messages.back().has_place()) << "the last stage sends no activations";
-  const v1::Placement placement = cluster_->State().placement();
+  const v1::Placement placement = cluster_->State().pipelines(0);
   EXPECT_EQ(placement.stages(0).activation_type(), v1::ACTIVATION_TYPE_Q8_0);
   EXPECT_GT(placement.stages(0).predicted_hop_s(), 0.5);
   EXPECT_EQ(placement.stages(1).predicted_hop_s(), 0);
@@ -294,6 +312,64 @@ TEST_F(ClusterTest, EqualWorkerTakesAShareForFasterPrompts) {
   Pass(milliseconds(300));
   EXPECT_EQ(phase(), v1::PHASE_LOADING);
   EXPECT_EQ(third->place().num_stages(), 3u);
+}
+
+TEST_F(ClusterTest, SeveralPipelinesServeBesideEachOther) {
+  ServeInTwoPipelines();
+  ASSERT_EQ(ends_.attached.size(), 2u);
+  EXPECT_EQ(ends_.attached[0].epoch, 100u);
+  EXPECT_EQ(ends_.attached[1].epoch, 101u);
+  EXPECT_EQ(ends_.attached[1].num_stages, 1);
+  EXPECT_GT(ends_.attached[1].tokens_per_s, 0);
+  EXPECT_EQ(left_->place().epoch(), 100u);
+  EXPECT_EQ(right_->place().epoch(), 101u);
+  const v1::ClusterState state = cluster_->State();
+  EXPECT_EQ(state.pipelines_size(), 2);
+  EXPECT_EQ(state.unused_size(), 0);
+  EXPECT_EQ(state.workers(1).load_bytes_done(), 0u);
+  EXPECT_TRUE(state.workers(1).from_local_file());
+}
+
+TEST_F(ClusterTest, OnePipelineBreaksAndTheOtherServesOn) {
+  ServeInTwoPipelines();
+  cluster_->OnPipelineBroken(100, absl::InternalError("stage 0 failed"), now_);
+  EXPECT_THAT(ends_.detached_epochs, ElementsAre(100));
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
+  EXPECT_EQ(detail(), "stage 0 failed");
+  EXPECT_THAT(cluster_->State().unused(), ElementsAre("left"));
+  EXPECT_TRUE(left_->messages.back().has_unload());
+  Pass(milliseconds(500));
+  EXPECT_EQ(left_->place().epoch(), 102u);
+  EXPECT_EQ(right_->place().epoch(), 101u) << "it has heard nothing since";
+  EXPECT_EQ(ends_.explained, "loading") << "that was before any served";
+  Loaded(1, 102);
+  EXPECT_EQ(detail(), "");
+  EXPECT_EQ(cluster_->State().pipelines_size(), 2);
+}
+
+TEST_F(ClusterTest, AWorkerThatJoinsServesBesideTheOthers) {
+  ServeInTwoPipelines();
+  auto third = Join(3, "third", kFast);
+  auto slow = Join(4, "slow", /*speed=*/1);
+  Pass(milliseconds(300));
+  EXPECT_EQ(third->place().epoch(), 102u);
+  EXPECT_EQ(slow->messages.size(), 1u) << "only the welcome";
+  EXPECT_THAT(ends_.detached_epochs, IsEmpty());
+  Loaded(3, 102);
+  EXPECT_THAT(cluster_->State().unused(), ElementsAre("slow"));
+}
+
+TEST_F(ClusterTest, ALostWorkerEndsItsPipelineOnly) {
+  ServeInTwoPipelines();
+  std::erase(ids_, 2u);
+  cluster_->Leave(2, absl::UnavailableError("its connection has ended"), now_);
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
+  EXPECT_EQ(detail(), "worker right left: its connection has ended");
+  Pass(milliseconds(300));
+  EXPECT_EQ(detail(), "") << "there is nothing to be done";
+  EXPECT_EQ(cluster_->State().pipelines_size(), 1);
+  EXPECT_FALSE(left_->ended);
+  EXPECT_EQ(left_->place().epoch(), 100u);
 }
 
 TEST_F(ClusterTest, JoinDuringALoadIsConsideredAfterIt) {
@@ -429,8 +505,10 @@ TEST_F(ClusterTest, PlanForDoesNotPlace) {
   Join(1, "left");
   const auto plan = cluster_->PlanFor(64);
   ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_EQ(plan->num_pages(), 8u * 64 / 32);
-  EXPECT_EQ(plan->stages(0).worker(), "left");
+  ASSERT_EQ(plan->pipelines_size(), 1);
+  EXPECT_EQ(plan->pipelines(0).num_pages(), 8u * 64 / 32);
+  EXPECT_EQ(plan->pipelines(0).stages(0).worker(), "left");
+  EXPECT_EQ(plan->pipelines(0).phase(), v1::PHASE_UNSPECIFIED);
   EXPECT_EQ(cluster_->PlanFor(1000).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(phase(), v1::PHASE_WAITING);
 }
@@ -449,19 +527,19 @@ TEST_F(ClusterTest, ManagerAnswersAndStops) {
   ClusterManager manager(*model_, options, ends_);
   manager.Start("127.0.0.1:1");
   std::promise<absl::StatusCode> planned;
-  manager.Plan(0, [&](absl::StatusOr<v1::Placement> plan) { planned.set_value(plan.status().code()); });
+  manager.Plan(0, [&](absl::StatusOr<v1::PlanReply> plan) { planned.set_value(plan.status().code()); });
   EXPECT_EQ(planned.get_future().get(), absl::StatusCode::kFailedPrecondition);
   auto session = std::make_shared<FakeSession>();
   const uint64_t id = manager.Join(Hello("left", 1, 1 << 30), session);
   EXPECT_TRUE(manager.OnMessage(id, v1::WorkerMessage()));
   std::promise<absl::StatusCode> again;
-  manager.Plan(0, [&](absl::StatusOr<v1::Placement> plan) { again.set_value(plan.status().code()); });
+  manager.Plan(0, [&](absl::StatusOr<v1::PlanReply> plan) { again.set_value(plan.status().code()); });
   EXPECT_EQ(again.get_future().get(), absl::StatusCode::kOk);
   manager.Stop();
   EXPECT_TRUE(session->ended);
   EXPECT_FALSE(manager.OnMessage(id, v1::WorkerMessage()));
   absl::StatusCode late = absl::StatusCode::kOk;
-  manager.Plan(0, [&](absl::StatusOr<v1::Placement> plan) { late = plan.status().code(); });
+  manager.Plan(0, [&](absl::StatusOr<v1::PlanReply> plan) { late = plan.status().code(); });
   EXPECT_EQ(late, absl::StatusCode::kUnavailable);
 }
 

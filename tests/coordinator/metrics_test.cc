@@ -65,12 +65,12 @@ TEST(CoordinatorMetricsTest, TextHasEveryFamily) {
   EXPECT_THAT(text, HasSubstr("coordinator_guessed_tokens_total{outcome=\"right\"} 5"));
   EXPECT_THAT(text, HasSubstr("coordinator_guessed_tokens_total{outcome=\"wrong\"} 4"));
   EXPECT_THAT(text, HasSubstr("coordinator_time_to_first_token_seconds_sum 0.02"));
-  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"compute\",stage=\"1\"} 0.02"));
-  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"queue\",stage=\"0\"} 0.001"));
-  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",stage=\"0\"} 0.003"));
-  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",stage=\"1\"} 0.004"));
-  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",stage=\"return\"} 0.005"));
-  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"round_trip\",stage=\"all\"} 0.045"));
+  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"compute\",pipeline=\"0\",stage=\"1\"} 0.02"));
+  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"queue\",pipeline=\"0\",stage=\"0\"} 0.001"));
+  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",pipeline=\"0\",stage=\"0\"} 0.003"));
+  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",pipeline=\"0\",stage=\"1\"} 0.004"));
+  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"wire\",pipeline=\"0\",stage=\"return\"} 0.005"));
+  EXPECT_THAT(text, HasSubstr("coordinator_step_seconds_sum{part=\"round_trip\",pipeline=\"0\",stage=\"all\"} 0.045"));
   EXPECT_THAT(text, HasSubstr("coordinator_kv_pages{state=\"used\"} 10"));
   EXPECT_THAT(text, HasSubstr("coordinator_kv_pages{state=\"idle\"} 7"));
   EXPECT_THAT(text, HasSubstr("coordinator_kv_pages{state=\"total\"} 128"));

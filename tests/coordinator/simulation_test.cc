@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <numeric>
 
 #include "coordinator/simulation/planned_pipeline.h"
@@ -18,9 +19,9 @@ using ::testing::HasSubstr;
 
 struct Record : SimulationObserver {
   void OnStep(const SimulatedStep& step) override {
-    EXPECT_GE(step.planned_s, last_planned_s);
-    last_planned_s = step.planned_s;
-    wall_s = step.planned_s + step.round_trip_s;
+    EXPECT_GE(step.planned_s, last_planned_s[step.pipeline]);
+    last_planned_s[step.pipeline] = step.planned_s;
+    wall_s = std::max(wall_s, step.planned_s + step.round_trip_s);
     compute_s.resize(step.stages.size());
     for (size_t i = 0; i < compute_s.size(); ++i) compute_s[i] += step.stages[i].compute_s;
     ++steps;
@@ -33,32 +34,34 @@ struct Record : SimulationObserver {
 
   std::vector<SimulatedAnswer> answers;
   std::vector<double> compute_s;
-  double wall_s = 0, last_planned_s = 0;
+  double wall_s = 0;
+  std::map<int32_t, double> last_planned_s;  // by pipeline
   int64_t steps = 0, prefill_tokens = 0, decode_tokens = 0;
 };
 
 // Stages that take `step_s` and `token_s` more a token; links without delay.
 SimulationInput Equal(int32_t stages, double step_s, double token_s = 0) {
   SimulationInput input;
-  input.scheduler.num_stages = stages;
-  input.scheduler.max_in_flight = std::min(stages + 1, 64);
-  input.scheduler.num_pages = 4096;
-  input.scheduler.context = 4096;
-  input.stages.assign(stages, [=](const StepWork& work) { return step_s + token_s * work.tokens; });
-  input.links.resize(stages + 1);
+  input.pipelines.resize(1);
+  input.pipelines[0].scheduler.num_stages = stages;
+  input.pipelines[0].scheduler.max_in_flight = std::min(stages + 1, 64);
+  input.pipelines[0].scheduler.num_pages = 4096;
+  input.pipelines[0].scheduler.context = 4096;
+  input.pipelines[0].stages.assign(stages, [=](const StepWork& work) { return step_s + token_s * work.tokens; });
+  input.pipelines[0].links.resize(stages + 1);
   return input;
 }
 
 Record Simulated(const SimulationInput& input) {
   Record record;
-  const absl::Status status = SimulatePipeline(input, &record);
+  const absl::Status status = SimulatePipelines(input, &record);
   EXPECT_TRUE(status.ok()) << status;
   return record;
 }
 
 void ExpectInvalid(const SimulationInput& input, const std::string& expected) {
   Record record;
-  const absl::Status status = SimulatePipeline(input, &record);
+  const absl::Status status = SimulatePipelines(input, &record);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr(expected));
 }
@@ -98,12 +101,12 @@ TEST(SimulationTest, TwoStagesServeTwoClientsTwiceAsFast) {
 
 TEST(SimulationTest, ATokenPassesEveryLinkOnce) {
   SimulationInput input = Equal(2, 0.010);
-  input.links = {{.latency_s = 0.001}, {.latency_s = 0.002}, {.latency_s = 0.004}};
+  input.pipelines[0].links = {{.latency_s = 0.001}, {.latency_s = 0.002}, {.latency_s = 0.004}};
   input.clients = 1;
   input.requests.assign(1, {.prompt_tokens = 5, .answer_tokens = 20});
   EXPECT_THAT(Simulated(input).answers[0].gaps_s, Each(DoubleNear(0.027, 1e-9)));
   // 8 tokens of prompt take 8 ms between the stages, a token that is decoded 1 ms.
-  input.links[1] = {.latency_s = 0.002, .bytes_per_s = 1e6, .bytes_per_token = 1000};
+  input.pipelines[0].links[1] = {.latency_s = 0.002, .bytes_per_s = 1e6, .bytes_per_token = 1000};
   input.requests[0].prompt_tokens = 8;
   const Record record = Simulated(input);
   EXPECT_NEAR(record.answers[0].first_token_s, 0.027 + 0.008, 1e-9);
@@ -113,18 +116,18 @@ TEST(SimulationTest, ATokenPassesEveryLinkOnce) {
 TEST(SimulationTest, FramesFollowEachOtherOnALink) {
   // 20 ms a token on the link between stages of 1 ms: it is what the prompt's chunks of 64 tokens wait for.
   SimulationInput input = Equal(2, 0.001);
-  input.links[1] = {.latency_s = 0.5, .bytes_per_s = 1e5, .bytes_per_token = 2000};
+  input.pipelines[0].links[1] = {.latency_s = 0.5, .bytes_per_s = 1e5, .bytes_per_token = 2000};
   input.clients = 1;
   input.requests.assign(1, {.prompt_tokens = 640, .answer_tokens = 1});
-  input.scheduler.max_in_flight = 64;
+  input.pipelines[0].scheduler.max_in_flight = 64;
   EXPECT_NEAR(Simulated(input).answers[0].end_s, 0.001 + 640 * 0.020 + 0.5 + 0.001, 1e-9);
 }
 
 TEST(SimulationTest, WhatAStepAsks) {
   SimulationInput input = Equal(1, 0.001);
-  input.scheduler.max_step_tokens = 64;
+  input.pipelines[0].scheduler.max_step_tokens = 64;
   std::vector<StepWork> works;
-  input.stages[0] = [&works](const StepWork& work) {
+  input.pipelines[0].stages[0] = [&works](const StepWork& work) {
     works.push_back(work);
     return 0.001;
   };
@@ -170,9 +173,9 @@ TEST(SimulationTest, ASharedPrefixIsComputedOnce) {
 // A load of all sizes with so few pages that sequences are preempted.
 SimulationInput Mixed(uint64_t seed) {
   SimulationInput input = Equal(3, 0.002, 0.0005);
-  input.stages[1] = [](const StepWork& work) { return 0.003 + 1e-7 * static_cast<double>(work.pairs); };
-  input.links.assign(4, {.latency_s = 0.0002, .bytes_per_s = 1e8, .bytes_per_token = 8192});
-  input.scheduler.num_pages = 150;
+  input.pipelines[0].stages[1] = [](const StepWork& work) { return 0.003 + 1e-7 * static_cast<double>(work.pairs); };
+  input.pipelines[0].links.assign(4, {.latency_s = 0.0002, .bytes_per_s = 1e8, .bytes_per_token = 8192});
+  input.pipelines[0].scheduler.num_pages = 150;
   input.seed = seed;
   for (int32_t i = 0; i < 300; ++i) {
     input.requests.push_back({.at_s = i * 0.05, .prompt_tokens = 1 + i * 37 % 700, .answer_tokens = 1 + i * 13 % 90});
@@ -213,7 +216,7 @@ TEST(SimulationTest, TheSameSeedGivesTheSameTimes) {
 TEST(SimulationTest, NobodyStarvesInAnOverload) {
   SimulationInput input = Equal(2, 0.005, 0.0005);
   input.max_waiting = 1000;
-  input.scheduler.num_pages = 300;
+  input.pipelines[0].scheduler.num_pages = 300;
   // Half a millisecond for each of 60,000 tokens: 30 seconds of work, that come within 20.
   for (int32_t i = 0; i < 500; ++i) {
     input.requests.push_back({.at_s = i * 0.04, .prompt_tokens = i % 50 == 7 ? 3000 : 40, .answer_tokens = 20});
@@ -232,8 +235,8 @@ TEST(SimulationTest, NobodyStarvesInAnOverload) {
 
 TEST(SimulationTest, AFullQueueRefuses) {
   SimulationInput input = Equal(1, 0.010);
-  input.scheduler.num_pages = 2;  // one sequence
-  input.scheduler.context = 64;
+  input.pipelines[0].scheduler.num_pages = 2;  // one sequence
+  input.pipelines[0].scheduler.context = 64;
   input.max_waiting = 2;
   input.clients = 5;
   input.requests.assign(5, {.prompt_tokens = 40, .answer_tokens = 10});
@@ -248,7 +251,7 @@ TEST(SimulationTest, AFullQueueRefuses) {
 
 TEST(SimulationTest, AThousandStages) {
   SimulationInput input = Equal(1000, 0.001);
-  input.links.assign(1001, {.latency_s = 0.0001, .bytes_per_s = 1e8, .bytes_per_token = 100});
+  input.pipelines[0].links.assign(1001, {.latency_s = 0.0001, .bytes_per_s = 1e8, .bytes_per_token = 100});
   input.max_waiting = 1000;
   input.clients = 200;
   input.requests.assign(1000, {.prompt_tokens = 16, .answer_tokens = 4});
@@ -267,13 +270,17 @@ TEST(SimulationTest, ImpossibleInputIsRefused) {
   input.requests = {{.prompt_tokens = 0}};
   ExpectInvalid(input, "a request of 0 and 1 tokens");
   input.requests = {{}};
-  input.links[1].bytes_per_s = 0;
+  input.pipelines[0].links[1].bytes_per_s = 0;
   ExpectInvalid(input, "0 bytes/s");
-  input.links.pop_back();
+  input.pipelines[0].links.pop_back();
   ExpectInvalid(input, "2 costs and 2 links");
   input = Equal(1, std::numeric_limits<double>::quiet_NaN());
   input.requests = {{}};
   ExpectInvalid(input, "stage 0 takes nan s");
+  input.pipelines[0].tokens_per_s = 0;
+  ExpectInvalid(input, "a pipeline of 0 tokens a second");
+  input.pipelines.clear();
+  ExpectInvalid(input, "no pipeline");
 }
 
 // --- planned pipelines
@@ -310,12 +317,40 @@ TEST(PlannedPipelineTest, OneClientIsServedAsPlanned) {
   ASSERT_EQ(plan->stages.size(), 2u);
   const CostModel costs(input);
   SimulationInput simulated = Equal(2, 0);
-  simulated.stages = StageCostsOf(costs, *plan);
-  simulated.links = LinksOf(input, *plan);
+  simulated.pipelines[0].stages = StageCostsOf(costs, *plan);
+  simulated.pipelines[0].links = LinksOf(input, *plan);
   simulated.clients = 1;
   simulated.requests.assign(1, {.prompt_tokens = 8, .answer_tokens = 20});
   const Record record = Simulated(simulated);
   for (const double gap_s : record.answers[0].gaps_s) EXPECT_NEAR(gap_s * plan->decode_tokens_per_s, 1, 0.001);
+}
+
+TEST(SimulationTest, PipelinesBesideEachOtherServeTwiceAsMany) {
+  SimulationInput one = Equal(1, 0.010, 0.001);
+  one.requests.assign(64, {.prompt_tokens = 20, .answer_tokens = 10});
+  one.clients = 16;
+  SimulationInput two = one;
+  two.pipelines.push_back(two.pipelines[0]);
+  const Record of_one = Simulated(one), of_two = Simulated(two);
+  ASSERT_EQ(of_two.answers.size(), 64u);
+  const auto end = [](const Record& record) {
+    double last = 0;
+    for (const SimulatedAnswer& answer : record.answers) last = std::max(last, answer.end_s);
+    return last;
+  };
+  EXPECT_LT(end(of_two), 0.65 * end(of_one));
+}
+
+TEST(SimulationTest, RequestsGoWhereTheirPrefixIs) {
+  SimulationInput input = Equal(1, 0.010, 0.001);
+  input.pipelines.push_back(input.pipelines[0]);
+  input.requests.assign(20, {.prompt_tokens = 1000, .answer_tokens = 2});
+  input.shared_prefix = 960;
+  input.clients = 1;
+  const Record record = Simulated(input);
+  int computed = 0;
+  for (const SimulatedAnswer& answer : record.answers) computed += answer.cached_tokens < 900 ? 1 : 0;
+  EXPECT_EQ(computed, 1);
 }
 
 }  // namespace

@@ -168,10 +168,10 @@ TEST_F(GrpcClusterTest, AnswersEqualThoseOfAnEmbeddedCluster) {
   }
   const v1::ClusterState state = coordinator_->state();
   EXPECT_EQ(state.phase(), v1::PHASE_SERVING);
-  ASSERT_EQ(state.placement().stages_size(), 2);
-  EXPECT_EQ(state.placement().stages(0).first_layer(), 0u);
-  EXPECT_EQ(state.placement().stages(0).end_layer(), state.placement().stages(1).first_layer());
-  EXPECT_EQ(state.placement().stages(1).end_layer(), 4u);
+  ASSERT_EQ(state.pipelines(0).stages_size(), 2);
+  EXPECT_EQ(state.pipelines(0).stages(0).first_layer(), 0u);
+  EXPECT_EQ(state.pipelines(0).stages(0).end_layer(), state.pipelines(0).stages(1).first_layer());
+  EXPECT_EQ(state.pipelines(0).stages(1).end_layer(), 4u);
 }
 
 TEST_F(GrpcClusterTest, EightClientsAtOnceGetWhatEachGetsAlone) {
@@ -424,7 +424,7 @@ TEST_F(GrpcClusterTest, AWatcherSeesEveryStepWithTheTimesOfItsStages) {
   v1::StepTrace trace;
   while (prefill < 3 || decode < 9) {
     ASSERT_TRUE(watch->Read(&trace));
-    EXPECT_EQ(trace.epoch(), coordinator_->state().placement().epoch());
+    EXPECT_EQ(trace.epoch(), coordinator_->state().pipelines(0).epoch());
     EXPECT_EQ(trace.step(), ++step);
     EXPECT_GE(trace.planned_us(), planned_us);
     planned_us = trace.planned_us();

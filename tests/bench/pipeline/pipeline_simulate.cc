@@ -66,20 +66,21 @@ class Printer : public SimulationObserver {
 absl::Status Simulate() {
   const json plan = json::parse(std::string(std::istreambuf_iterator<char>(std::cin), {}));
   SimulationInput input;
-  for (const json& stage : plan.at("stages")) input.stages.push_back(CostFrom(stage));
-  input.links.assign(input.stages.size() + 1, {.latency_s = plan.at("hop_s").get<double>()});
-  input.scheduler = SchedulerConfigOf({.num_stages = static_cast<int32_t>(input.stages.size()),
-                                       .num_pages = plan.at("num_pages"),
-                                       .page_tokens = plan.at("page_tokens"),
-                                       .max_step_tokens = plan.at("max_step_tokens"),
-                                       .context = plan.at("context")});
+  SimulatedPipeline& pipeline = input.pipelines.emplace_back();
+  for (const json& stage : plan.at("stages")) pipeline.stages.push_back(CostFrom(stage));
+  pipeline.links.assign(pipeline.stages.size() + 1, {.latency_s = plan.at("hop_s").get<double>()});
+  pipeline.scheduler = SchedulerConfigOf({.num_stages = static_cast<int32_t>(pipeline.stages.size()),
+                                          .num_pages = plan.at("num_pages"),
+                                          .page_tokens = plan.at("page_tokens"),
+                                          .max_step_tokens = plan.at("max_step_tokens"),
+                                          .context = plan.at("context")});
   for (const json& client : plan.at("clients")) {
     const json& request = client.at(0);
     input.requests.push_back({.prompt_tokens = request.at("prompt"), .answer_tokens = request.at("max_tokens")});
   }
   input.clients = static_cast<int32_t>(input.requests.size());
   Printer printer;
-  return SimulatePipeline(input, &printer);
+  return SimulatePipelines(input, &printer);
 }
 
 }  // namespace
