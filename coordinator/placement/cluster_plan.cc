@@ -19,7 +19,7 @@ namespace {
 
 using Group = std::vector<int32_t>;  // indices into PlanInput::devices, ascending
 
-constexpr size_t kMaxUnusedShown = 16;
+constexpr size_t kMaxUnusedShown = 16, kMaxPipelinesShown = 8;
 // Up to so many pipelines each number is tried, beyond it powers of two.
 constexpr int32_t kEachNumberUpTo = 16;
 constexpr double kDecodeGain = 1.10, kOtherGain = 1.25;
@@ -215,19 +215,20 @@ bool IsWorthMoving(const std::vector<Plan>& current, const std::vector<Plan>& ca
 
 std::string FormatClusterPlan(const ClusterPlan& plan) {
   std::string text;
-  for (size_t i = 0; i < plan.pipelines.size(); ++i) {
+  const size_t shown = std::min(plan.pipelines.size(), kMaxPipelinesShown);
+  for (size_t i = 0; i < shown; ++i) {
     if (plan.pipelines.size() > 1) absl::StrAppendFormat(&text, "pipeline %d of %d\n", i + 1, plan.pipelines.size());
-    absl::StrAppend(&text, FormatPlan(plan.pipelines[i]));
-    if (i + 1 < plan.pipelines.size()) absl::StrAppend(&text, "\n");
+    absl::StrAppend(&text, FormatPlan(plan.pipelines[i]), plan.pipelines.size() > 1 ? "\n" : "");
   }
+  if (shown < plan.pipelines.size()) absl::StrAppendFormat(&text, "and %d more\n\n", plan.pipelines.size() - shown);
   if (plan.pipelines.size() > 1) {
-    absl::StrAppendFormat(&text, "\nall pipelines: %.1f tokens/s (many requests)\n", SumOfSpeeds(plan.pipelines));
+    absl::StrAppendFormat(&text, "all pipelines: %.1f tokens/s (many requests)\n", SumOfSpeeds(plan.pipelines));
   }
   if (!plan.unused.empty()) {
-    const size_t shown = std::min(plan.unused.size(), kMaxUnusedShown);
-    const std::string names = absl::StrJoin(plan.unused.begin(), plan.unused.begin() + shown, ", ");
+    const size_t named = std::min(plan.unused.size(), kMaxUnusedShown);
+    const std::string names = absl::StrJoin(plan.unused.begin(), plan.unused.begin() + named, ", ");
     absl::StrAppend(&text, "without layers (faster so): ", names);
-    if (shown < plan.unused.size()) absl::StrAppend(&text, " and ", plan.unused.size() - shown, " more");
+    if (named < plan.unused.size()) absl::StrAppend(&text, " and ", plan.unused.size() - named, " more");
     absl::StrAppend(&text, "\n");
   }
   return text;

@@ -182,6 +182,7 @@ TEST(ClusterPlanTest, AThousandWorkersArePlannedAtOnce) {
   const auto plan = PlanCluster(Input(32, Equal(1000)));
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_GE(plan->pipelines.size(), 30u);
+  EXPECT_THAT(FormatClusterPlan(*plan), HasSubstr(absl::StrCat("and ", plan->pipelines.size() - 8, " more\n")));
 }
 
 }  // namespace
