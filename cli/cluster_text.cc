@@ -78,6 +78,13 @@ coordinator::ClusterPlan PlanFromProto(const google::protobuf::RepeatedPtrField<
 std::string FormatState(const v1::ClusterState& state) {
   std::string text = absl::StrFormat("model    %s (%s)\nphase    %s\n", state.model().name(),
                                      FormatBytes(state.model().file_bytes()), PhaseLine(state));
+  if (state.has_draft_model()) {
+    const bool placed = state.has_draft() && state.draft().stages_size() > 0;
+    absl::StrAppendFormat(&text, "draft    %s (%s) on %s%s\n", state.draft_model().name(),
+                          FormatBytes(state.draft_model().file_bytes()),
+                          placed ? state.draft().stages(0).worker() : "the coordinator's machine",
+                          placed && state.draft().phase() == v1::PHASE_LOADING ? ", which loads it" : "");
+  }
   absl::StrAppendFormat(&text, "requests %d running, %d waiting; KV pages %d of %d used; up %d s\n\n", state.running(),
                         state.waiting(), state.kv_pages_used(), state.kv_pages_total(), state.uptime_s());
   if (state.workers().empty()) {

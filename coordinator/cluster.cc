@@ -31,10 +31,11 @@ bool IsPlausible(const LinkCost& link) {
 
 }  // namespace
 
-Cluster::Cluster(const ServedModel& model, ClusterOptions options, PipelineEnds& ends)
+Cluster::Cluster(const ServedModel& model, ClusterOptions options, PipelineEnds& ends, DraftPlacing draft)
     : model_(model),
       options_(std::move(options)),
       ends_(ends),
+      draft_(draft),
       registry_(options_.lease),
       next_epoch_(options_.first_epoch) {}
 
@@ -130,24 +131,33 @@ const Cluster::Placed* Cluster::PlacedWith(uint64_t member) const {
   return found == placed_.end() ? nullptr : &found->second;
 }
 
+const Cluster::Placed* Cluster::Draft() const {
+  const auto found =
+      std::find_if(placed_.begin(), placed_.end(), [](const auto& entry) { return entry.second.drafts; });
+  return found == placed_.end() ? nullptr : &found->second;
+}
+
 bool Cluster::serves() const {
-  return std::any_of(placed_.begin(), placed_.end(), [](const auto& entry) { return entry.second.serving; });
+  return std::any_of(placed_.begin(), placed_.end(),
+                     [](const auto& entry) { return entry.second.serving && !entry.second.drafts; });
 }
 
 void Cluster::PlaceOrMove(Time now) {
   if (static_cast<int32_t>(registry_.members().size()) < options_.min_workers) return;
   const absl::StatusOr<PlanInput> input = MakeInput(options_.plan.context);
   absl::StatusOr<ClusterPlan> plan = input.ok() ? PlanCluster(*input) : input.status();
+  std::vector<Plan> current;
+  for (const auto& [epoch, placed] : placed_) {
+    if (!placed.drafts) current.push_back(placed.plan);
+  }
   if (!plan.ok()) {
-    if (!placed_.empty()) return;  // what serves, stays
+    if (!current.empty()) return;  // what serves, stays
     problem_ = Text(plan.status());
     spdlog::warn("no placement: {}", problem_);
     return;
   }
   std::vector<Plan> to_place = std::move(plan->pipelines);
-  if (!placed_.empty()) {
-    std::vector<Plan> current;
-    for (const auto& [epoch, placed] : placed_) current.push_back(placed.plan);
+  if (!current.empty()) {
     std::vector<Plan> more = PlanMore(*input, current);
     current.insert(current.end(), more.begin(), more.end());
     if (IsWorthMoving(current, to_place)) {
@@ -157,7 +167,25 @@ void Cluster::PlaceOrMove(Time now) {
     }
   }
   problem_.clear();
-  for (Plan& pipeline : to_place) Place(std::move(pipeline), now);
+  for (Plan& pipeline : to_place) Place(std::move(pipeline), /*drafts=*/false, now);
+  if (draft_.model != nullptr && Draft() == nullptr) PlaceDraft(now);
+}
+
+void Cluster::PlaceDraft(Time now) {
+  absl::StatusOr<PlanInput> input = MakePlanInput(draft_.model->file(), draft_.model->spec(), draft_.plan, {});
+  if (!input.ok()) return;  // it runs in this process, so it is hardly to blame
+  std::optional<Plan> best;
+  const std::vector<PlanDevice> devices = Devices();
+  auto member = registry_.members().begin();
+  for (size_t i = 0; i < devices.size(); ++i, ++member) {
+    if (PlacedWith(member->first) != nullptr) continue;
+    input->devices = {devices[i]};
+    absl::StatusOr<Plan> plan = PlanPlacement(*input);
+    if (!plan.ok() || (best && plan->decode_tokens_per_s <= best->decode_tokens_per_s)) continue;
+    best = *std::move(plan);
+    best->stages[0].device = static_cast<int32_t>(i);
+  }
+  if (best) Place(*std::move(best), /*drafts=*/true, now);
 }
 
 std::vector<PlanDevice> Cluster::Devices() const {
@@ -192,12 +220,18 @@ absl::StatusOr<PlanInput> Cluster::MakeInput(int32_t context) const {
   return input;
 }
 
-void Cluster::Place(Plan plan, Time now) {
-  spdlog::info("placing {} on {} worker(s)\n{}", model_.name(), plan.stages.size(), FormatPlan(plan));
+void Cluster::Place(Plan plan, bool drafts, Time now) {
   std::vector<uint64_t> ids;
   for (const auto& [id, member] : registry_.members()) ids.push_back(id);
+  const Placed* const draft = Draft();
+  if (draft != nullptr && std::any_of(plan.stages.begin(), plan.stages.end(),
+                                      [&](const StagePlan& stage) { return ids[stage.device] == draft->members[0]; })) {
+    TearDown(draft->epoch, absl::CancelledError("its worker is to hold layers of the model"));
+  }
   Placed& placed = placed_[next_epoch_];
   placed.epoch = next_epoch_++;
+  placed.drafts = drafts;
+  spdlog::info("placing {} on {} worker(s)\n{}", ModelOf(placed).name(), plan.stages.size(), FormatPlan(plan));
   placed.plan = std::move(plan);
   placed.last_progress = now;
   for (const StagePlan& stage : placed.plan.stages) {
@@ -205,7 +239,7 @@ void Cluster::Place(Plan plan, Time now) {
     placed.loads[ids[stage.device]];
   }
   // Before any worker dials.
-  ends_.Serve(placed.epoch);
+  EndsOf(placed).Serve(placed.epoch);
   for (size_t stage = 0; stage < placed.members.size(); ++stage) {
     v1::CoordinatorMessage message;
     *message.mutable_place() = PlaceMessage(placed, stage);
@@ -278,7 +312,7 @@ void Cluster::ReviseHops(Placed* placed) {
 }
 
 void Cluster::StartServing(Placed* placed, Time now) {
-  ReviseHops(placed);
+  if (!placed->drafts) ReviseHops(placed);
   PipelineSpec spec;
   spec.epoch = placed->epoch;
   spec.num_stages = static_cast<int32_t>(placed->members.size());
@@ -287,9 +321,9 @@ void Cluster::StartServing(Placed* placed, Time now) {
   spec.max_step_tokens = placed->plan.max_step_tokens;
   spec.context = placed->plan.context;
   spec.tokens_per_s = placed->plan.tokens_per_s;
-  const absl::Status attached = ends_.Attach(spec, registry_.Find(placed->members[0])->hello.address());
+  const absl::Status attached = EndsOf(*placed).Attach(spec, registry_.Find(placed->members[0])->hello.address());
   if (!attached.ok()) return Fail(placed->epoch, attached, now);
-  spdlog::info("serving {} with {} stage(s), epoch {}", model_.name(), spec.num_stages, spec.epoch);
+  spdlog::info("serving {} with {} stage(s), epoch {}", ModelOf(*placed).name(), spec.num_stages, spec.epoch);
   placed->serving = true;
   placed->served_since = now;
 }
@@ -297,7 +331,7 @@ void Cluster::StartServing(Placed* placed, Time now) {
 void Cluster::TearDown(uint64_t epoch, const absl::Status& why) {
   const Placed placed = std::move(placed_.at(epoch));
   placed_.erase(epoch);
-  ends_.Detach(epoch, why);
+  EndsOf(placed).Detach(epoch, why);
   v1::CoordinatorMessage message;
   message.mutable_unload()->set_epoch(epoch);
   for (uint64_t id : placed.members) Send(id, message);

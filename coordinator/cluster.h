@@ -44,6 +44,13 @@ class PipelineEnds {
   virtual void Explain(const std::string& why) = 0;
 };
 
+// A draft model that a worker to spare may run.
+struct DraftPlacing {
+  const ServedModel* model = nullptr;  // null: there is none
+  PipelineEnds* ends = nullptr;        // those of its dispatcher
+  PlanOptions plan;
+};
+
 struct ClusterOptions {
   int32_t min_workers = 1;  // place nothing with fewer; a pipeline has at least so many stages where possible
   PlanOptions plan;         // min_stages is taken from min_workers
@@ -70,11 +77,12 @@ struct ClusterOptions {
 //      +------------ a worker of the placement lost, a load or the pipeline failed --------+
 //
 // Workers that are in no pipeline become another one beside those that serve (PlanMore); what serves is given up for a
-// new placement only if IsWorthMoving. Pipelines fail and are placed again one by one.
+// new placement only if IsWorthMoving. Pipelines fail and are placed again one by one. A worker that is then still
+// without layers runs the draft model, until a pipeline wants it.
 class Cluster {
  public:
-  // Borrows model and ends, which must outlive it.
-  Cluster(const ServedModel& model, ClusterOptions options, PipelineEnds& ends);
+  // Borrows model and ends, also those of `draft`, which must outlive it.
+  Cluster(const ServedModel& model, ClusterOptions options, PipelineEnds& ends, DraftPlacing draft = {});
 
   // Under which workers reach this coordinator, host:port. Call before the rest.
   void set_address(const std::string& address) { address_ = address; }
@@ -104,6 +112,7 @@ class Cluster {
   // A pipeline.
   struct Placed {
     uint64_t epoch = 0;
+    bool drafts = false;  // its model is the draft model
     Plan plan;
     std::vector<uint64_t> members;   // by stage
     std::map<uint64_t, Load> loads;  // of the members
@@ -114,14 +123,18 @@ class Cluster {
 
   std::vector<PlanDevice> Devices() const;
   absl::StatusOr<PlanInput> MakeInput(int32_t context) const;
-  v1::ModelRef ModelProto() const;
   v1::Placement PlacementProto(const Plan& plan, const Placed* placed) const;
   Placed* FindPlaced(uint64_t epoch);
   const Placed* PlacedWith(uint64_t member) const;
+  const Placed* Draft() const;  // null: no worker runs it
   bool serves() const;
+  const ServedModel& ModelOf(const Placed& placed) const { return placed.drafts ? *draft_.model : model_; }
+  PipelineEnds& EndsOf(const Placed& placed) const { return placed.drafts ? *draft_.ends : ends_; }
   void MembershipChanged(Time now);
   void PlaceOrMove(Time now);
-  void Place(Plan plan, Time now);
+  void Place(Plan plan, bool drafts, Time now);
+  // The draft model, on the fastest worker to spare.
+  void PlaceDraft(Time now);
   v1::Place PlaceMessage(const Placed& placed, size_t stage) const;
   void OnLoadProgress(uint64_t id, const v1::LoadProgress& progress, Time now);
   void OnLoadDone(uint64_t id, const v1::LoadDone& done, Time now);
@@ -140,6 +153,7 @@ class Cluster {
   const ServedModel& model_;
   const ClusterOptions options_;
   PipelineEnds& ends_;
+  const DraftPlacing draft_;
   std::string address_;
   Registry registry_;
   std::map<uint64_t, std::shared_ptr<MemberSession>> sessions_;

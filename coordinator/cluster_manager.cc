@@ -13,8 +13,10 @@ constexpr std::chrono::milliseconds kTick{100};
 
 }  // namespace
 
-ClusterManager::ClusterManager(const ServedModel& model, ClusterOptions options, PipelineEnds& ends)
-    : tick_(std::min(kTick, options.heartbeat)), cluster_(model, std::move(options), ends), state_(cluster_.State()) {}
+ClusterManager::ClusterManager(const ServedModel& model, ClusterOptions options, PipelineEnds& ends, DraftPlacing draft)
+    : tick_(std::min(kTick, options.heartbeat)),
+      cluster_(model, std::move(options), ends, draft),
+      state_(cluster_.State()) {}
 
 ClusterManager::~ClusterManager() { Stop(); }
 

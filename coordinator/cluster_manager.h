@@ -23,8 +23,8 @@ class ClusterManager {
  public:
   using PlanCallback = std::function<void(absl::StatusOr<v1::PlanReply>)>;
 
-  // Borrows model and ends, which must outlive it. Events wait until Start.
-  ClusterManager(const ServedModel& model, ClusterOptions options, PipelineEnds& ends);
+  // Borrows model and ends, also those of `draft`, which must outlive it. Events wait until Start.
+  ClusterManager(const ServedModel& model, ClusterOptions options, PipelineEnds& ends, DraftPlacing draft = {});
   // Stops.
   ~ClusterManager();
   ClusterManager(const ClusterManager&) = delete;

@@ -1,4 +1,5 @@
 // The cluster's part that puts placements into messages: for workers, and for those who look on.
+#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -18,27 +19,30 @@ v1::ModelRef RefTo(const std::string& name, const std::string& fingerprint, cons
   return ref;
 }
 
-}  // namespace
+// The model without its adapters.
+v1::ModelRef RefTo(const ServedModel& model) { return RefTo(model.name(), model.fingerprint(), model.file()); }
 
-v1::ModelRef Cluster::ModelProto() const { return RefTo(model_.name(), model_.fingerprint(), model_.file()); }
+}  // namespace
 
 v1::Place Cluster::PlaceMessage(const Placed& placed, size_t stage) const {
   const StagePlan& plan = placed.plan.stages[stage];
   v1::Place place;
   place.set_epoch(placed.epoch);
-  *place.mutable_model() = ModelProto();
+  const ServedModel& model = ModelOf(placed);
+  *place.mutable_model() = RefTo(model);
   place.set_first_layer(plan.first_layer);
   place.set_end_layer(plan.end_layer);
   place.set_stage(static_cast<uint32_t>(stage));
   place.set_num_stages(static_cast<uint32_t>(placed.members.size()));
   const bool last = stage + 1 == placed.members.size();
   place.set_next_address(last ? address_ : registry_.Find(placed.members[stage + 1])->hello.address());
-  place.mutable_kv()->set_type(proto_support::KvTypeToProto(options_.plan.kv_type));
+  const PlanOptions& options = placed.drafts ? draft_.plan : options_.plan;
+  place.mutable_kv()->set_type(proto_support::KvTypeToProto(options.kv_type));
   place.mutable_kv()->set_page_tokens(placed.plan.page_tokens);
   place.mutable_kv()->set_num_pages(placed.plan.num_pages);
   place.set_max_step_tokens(placed.plan.max_step_tokens);
   if (!last) place.set_activation_type(proto_support::ActivationTypeToProto(plan.sends));
-  for (const ServedAdapter& adapter : model_.adapters()) {
+  for (const ServedAdapter& adapter : model.adapters()) {
     *place.add_adapters() = RefTo(adapter.name, adapter.fingerprint, *adapter.file);
   }
   return place;
@@ -56,10 +60,15 @@ absl::StatusOr<v1::PlanReply> Cluster::PlanFor(int32_t context) const {
 
 v1::ClusterState Cluster::State() const {
   v1::ClusterState state;
-  *state.mutable_model() = ModelProto();
+  *state.mutable_model() = RefTo(model_);
   state.set_detail(Detail());
-  state.set_phase(serves() ? v1::PHASE_SERVING : placed_.empty() ? v1::PHASE_WAITING : v1::PHASE_LOADING);
-  for (const auto& [epoch, placed] : placed_) *state.add_pipelines() = PlacementProto(placed.plan, &placed);
+  const bool loads =
+      std::any_of(placed_.begin(), placed_.end(), [](const auto& entry) { return !entry.second.drafts; });
+  state.set_phase(serves() ? v1::PHASE_SERVING : loads ? v1::PHASE_LOADING : v1::PHASE_WAITING);
+  if (draft_.model != nullptr) *state.mutable_draft_model() = RefTo(*draft_.model);
+  for (const auto& [epoch, placed] : placed_) {
+    *(placed.drafts ? state.mutable_draft() : state.add_pipelines()) = PlacementProto(placed.plan, &placed);
+  }
   for (const auto& [id, member] : registry_.members()) {
     v1::Worker* worker = state.add_workers();
     worker->set_id(id);

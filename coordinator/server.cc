@@ -78,6 +78,11 @@ void WarnIfOpen(const std::string& listen) {
                listen);
 }
 
+DraftPlacing PlacingOf(const DraftModel* draft, PipelineEnds* ends) {
+  if (draft == nullptr) return {};
+  return {.model = &draft->model(), .ends = ends, .plan = draft->plan_options()};
+}
+
 // Passes on what the dispatcher tells. Borrows both.
 class Observers : public DispatcherObserver {
  public:
@@ -98,17 +103,22 @@ class Observers : public DispatcherObserver {
 
 // In the order of construction, which is that of dependence; destroyed in reverse. Nothing runs before Listen.
 struct Coordinator::Parts {
-  Parts(const CoordinatorConfig& config, std::unique_ptr<ServedModel> served, std::unique_ptr<DraftModel> draft)
+  Parts(const CoordinatorConfig& config, std::unique_ptr<ServedModel> served, std::unique_ptr<DraftModel> drafter)
       : model(std::move(served)),
-        dispatcher(DispatcherOptions(config, std::move(draft))),
+        draft(drafter.get()),
+        dispatcher(DispatcherOptions(config, std::move(drafter))),
         pipeline(links::MakePipelineService()),
-        ends(
-            dispatcher, *pipeline,
-            [this](uint64_t epoch, absl::Status why) { manager.OnPipelineBroken(epoch, std::move(why)); },
-            [this](bool serving) { server->GetHealthCheckService()->SetServingStatus(kHealthName, serving); }),
-        manager(*model, ClusterOptionsOf(config), ends),
+        ends(dispatcher, *pipeline, on_broken,
+             [this](bool serving) { server->GetHealthCheckService()->SetServingStatus(kHealthName, serving); }),
+        draft_ends(draft != nullptr ? std::make_unique<GrpcPipelineEnds>(draft->dispatcher(), *pipeline, on_broken,
+                                                                         /*on_serving=*/[](bool) {})
+                                    : nullptr),
+        manager(*model, ClusterOptionsOf(config), ends, PlacingOf(draft, draft_ends.get())),
         generate(*model, dispatcher, [this](absl::StatusCode code) { metrics.OnFinished(code, {}); }),
-        cluster(*model, manager, file_reader, steps, [this](v1::ClusterState* state) { Complete(state); }) {}
+        cluster(*model, draft != nullptr ? &draft->model() : nullptr, manager, file_reader, steps,
+                [this](v1::ClusterState* state) { Complete(state); }) {
+    if (draft != nullptr) draft->OnPipelineBroken(on_broken);
+  }
 
   Dispatcher::Options DispatcherOptions(const CoordinatorConfig& config, std::unique_ptr<DraftModel> draft) {
     Dispatcher::Options options;
@@ -118,9 +128,7 @@ struct Coordinator::Parts {
     options.max_guessed_tokens = config.max_guessed_tokens;
     options.drafter = std::move(draft);
     options.observer = &observers;
-    options.on_pipeline_broken = [this](uint64_t epoch, absl::Status why) {
-      manager.OnPipelineBroken(epoch, std::move(why));
-    };
+    options.on_pipeline_broken = on_broken;
     return options;
   }
 
@@ -129,13 +137,19 @@ struct Coordinator::Parts {
   void Stop();
 
   const Time started = SteadyClock().Now();
+  // Of the model that is served, or of the draft model.
+  const std::function<void(uint64_t, absl::Status)> on_broken = [this](uint64_t epoch, absl::Status why) {
+    manager.OnPipelineBroken(epoch, std::move(why));
+  };
   const std::unique_ptr<ServedModel> model;
+  DraftModel* const draft;  // the dispatcher's; may be null
   CoordinatorMetrics metrics;
   StepFeed steps;
   Observers observers{metrics, steps};
   Dispatcher dispatcher;
   const std::unique_ptr<links::PipelineService> pipeline;
   GrpcPipelineEnds ends;
+  const std::unique_ptr<GrpcPipelineEnds> draft_ends;  // null without a draft model
   ClusterManager manager;
   SerialExecutor file_reader;
   GenerateService generate;
@@ -223,8 +237,8 @@ absl::StatusOr<std::unique_ptr<DraftModel>> LoadDraftModel(const CoordinatorConf
   options.context = config.context;
   const Time begin = SteadyClock().Now();
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<DraftModel> draft, DraftModel::Load(served.tokenizer(), options));
-  spdlog::info("draft model {} loaded in {:.1f} s, {}", draft->name(), SecondsBetween(begin, SteadyClock().Now()),
-               FormatBytes(draft->memory().total()));
+  spdlog::info("draft model {} loaded in {:.1f} s, {}", draft->model().name(),
+               SecondsBetween(begin, SteadyClock().Now()), FormatBytes(draft->memory().total()));
   return draft;
 }
 

@@ -14,19 +14,17 @@ namespace tandem::coordinator {
 namespace {
 
 constexpr uint64_t kEpoch = 1;  // it is placed once
-// Small, since of the last page of a sequence nothing is found again.
-constexpr int32_t kPageTokens = 16;
-// Whole contexts that fit. Hardly more sequences are guessed at a time (GuessesEach).
-constexpr int32_t kSequences = 4;
-constexpr int32_t kMaxStepTokens = 512;
-
-Dispatcher::Options DispatcherOptions(const ServedModel& model) {
-  Dispatcher::Options options;
-  options.vocab = model.spec().vocab;
-  options.hidden = model.spec().hidden;
-  options.pipeline_wait = std::chrono::milliseconds(0);  // what broke stays broken
+PlanOptions PlanOptionsFor(const engine::ModelSpec& spec, int32_t context) {
+  PlanOptions options;
+  options.context = std::min(spec.context, context > 0 ? context : kDefaultContext);
+  options.max_sequences = 4;  // hardly more are guessed at a time (GuessesEach)
+  options.page_tokens = 16;   // small, since of the last page of a sequence nothing is found again
   return options;
 }
+
+// Of this process, beside a worker: so slow that it is never chosen. The coordinator's cores, which often are a
+// worker's too, are better left alone.
+constexpr double kTokensPerSecond = 1e-9;
 
 }  // namespace
 
@@ -71,9 +69,26 @@ class DraftModel::Request : public GenerationListener {
 };
 
 DraftModel::DraftModel(std::unique_ptr<ServedModel> model)
-    : model_(std::move(model)), dispatcher_(DispatcherOptions(*model_)) {}
+    : model_(std::move(model)), dispatcher_(DispatcherOptions()) {}
 
 DraftModel::~DraftModel() { Stop(); }
+
+Dispatcher::Options DraftModel::DispatcherOptions() {
+  Dispatcher::Options options;
+  options.vocab = model_->spec().vocab;
+  options.hidden = model_->spec().hidden;
+  options.pipeline_wait = std::chrono::milliseconds(0);  // what broke here stays broken
+  options.on_pipeline_broken = [this](uint64_t epoch, absl::Status why) {
+    MutexLock lock(&callback_mu_);
+    if (on_pipeline_broken_) on_pipeline_broken_(epoch, std::move(why));
+  };
+  return options;
+}
+
+void DraftModel::OnPipelineBroken(std::function<void(uint64_t epoch, absl::Status why)> callback) {
+  MutexLock lock(&callback_mu_);
+  on_pipeline_broken_ = std::move(callback);
+}
 
 absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Load(const engine::Tokenizer& served,
                                                              const DraftModelOptions& options) {
@@ -88,12 +103,14 @@ absl::StatusOr<std::unique_ptr<DraftModel>> DraftModel::Load(const engine::Token
 
 absl::Status DraftModel::Start(const DraftModelOptions& options) {
   const engine::ModelSpec& spec = model_->spec();
+  plan_ = PlanOptionsFor(spec, options.context);
   PipelineSpec pipeline;
   pipeline.epoch = kEpoch;
-  pipeline.page_tokens = kPageTokens;
-  pipeline.max_step_tokens = kMaxStepTokens;
-  pipeline.context = std::min(spec.context, options.context > 0 ? options.context : kDefaultContext);
-  pipeline.num_pages = (pipeline.context + kPageTokens - 1) / kPageTokens * kSequences;
+  pipeline.page_tokens = plan_.page_tokens;
+  pipeline.max_step_tokens = plan_.max_step_tokens;
+  pipeline.context = plan_.context;
+  pipeline.num_pages = (plan_.context + plan_.page_tokens - 1) / plan_.page_tokens * plan_.max_sequences;
+  pipeline.tokens_per_s = kTokensPerSecond;
   engine::StageOptions stage;
   stage.end_layer = spec.num_layers;
   stage.page_tokens = pipeline.page_tokens;

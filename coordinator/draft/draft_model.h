@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -10,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "coordinator/dispatcher.h"
 #include "coordinator/draft/drafter.h"
+#include "coordinator/placement/cost_model.h"
 #include "coordinator/served_model.h"
 #include "engine/base/mutex.h"
 #include "engine/stage.h"
@@ -19,10 +21,9 @@
 namespace tandem::coordinator {
 
 inline constexpr char kDraftHelp[] =
-    "A small model (GGUF) with the same tokenizer, which runs here and guesses ahead while few requests are served; "
-    "the "
-    "model checks its guesses, so answers stay the same";
-inline constexpr char kDraftThreadsHelp[] = "Threads of the draft model; 0: one per physical core";
+    "A small model (GGUF) with the same tokenizer, which guesses ahead while few requests are served; the model checks "
+    "its guesses, so answers stay the same. It runs here, or on a worker that is to spare";
+inline constexpr char kDraftThreadsHelp[] = "Threads of the draft model here; 0: one per physical core";
 
 struct DraftModelOptions {
   std::string path;
@@ -37,7 +38,8 @@ struct DraftModelOptions {
 absl::Status CheckSameTokenizer(const engine::Tokenizer& served, const engine::Tokenizer& draft);
 
 // Role: the whole model in this process, behind a dispatcher of its own: a draft is a short request to it, whose
-// beginning it finds in its prefix index. Owns model and threads. Thread-safe.
+// beginning it finds in its prefix index. A worker may run the model too, as a pipeline attached to that dispatcher;
+// then drafts are made there, and here only while there is none. Owns model and threads. Thread-safe.
 class DraftModel : public Drafter {
  public:
   // Errors: those of ServedModel::Open, CheckSameTokenizer and Stage::Load.
@@ -49,7 +51,13 @@ class DraftModel : public Drafter {
   void Stop() override;
 
   engine::StageMemory memory() const { return loop_->memory(); }
-  const std::string& name() const { return model_->name(); }
+  const ServedModel& model() const { return *model_; }
+  // What a pipeline of it is to be like.
+  const PlanOptions& plan_options() const { return plan_; }
+  // For pipelines on workers. Their epochs are not kEpoch.
+  Dispatcher& dispatcher() { return dispatcher_; }
+  // As Dispatcher::Options::on_pipeline_broken. Before the first of them is attached.
+  void OnPipelineBroken(std::function<void(uint64_t epoch, absl::Status why)> callback);
 
  private:
   class Request;
@@ -57,7 +65,12 @@ class DraftModel : public Drafter {
   explicit DraftModel(std::unique_ptr<ServedModel> model);
   absl::Status Start(const DraftModelOptions& options);
 
+  Dispatcher::Options DispatcherOptions();
+
   const std::unique_ptr<ServedModel> model_;
+  PlanOptions plan_;  // constant once loaded
+  Mutex callback_mu_;
+  std::function<void(uint64_t, absl::Status)> on_pipeline_broken_ ABSL_GUARDED_BY(callback_mu_);
   Dispatcher dispatcher_;
   std::unique_ptr<links::StepLoop> loop_;
 

@@ -65,12 +65,6 @@ class ChunkStream : public grpc::ServerWriteReactor<Response> {
   Response chunk_;  // being filled or written
 };
 
-absl::StatusOr<const engine::GgufFile*> FileWith(const std::string& fingerprint, const ServedModel& model) {
-  if (const engine::GgufFile* file = model.FindFile(fingerprint); file != nullptr) return file;
-  return absl::NotFoundError(absl::StrCat("no file with fingerprint \"", fingerprint.substr(0, 64),
-                                          "\" here; served is ", model.fingerprint(), " (", model.name(), ")"));
-}
-
 // Walks over the bytes of tensors in chunks and sums each one up.
 class TensorReader {
  public:
@@ -106,6 +100,14 @@ class TensorReader {
 
 }  // namespace
 
+absl::StatusOr<const engine::GgufFile*> ClusterService::FindFile(const std::string& fingerprint) const {
+  if (const engine::GgufFile* file = model_.FindFile(fingerprint); file != nullptr) return file;
+  const engine::GgufFile* const draft = draft_ != nullptr ? draft_->FindFile(fingerprint) : nullptr;
+  if (draft != nullptr) return draft;
+  return absl::NotFoundError(absl::StrCat("no file with fingerprint \"", fingerprint.substr(0, 64),
+                                          "\" here; served is ", model_.fingerprint(), " (", model_.name(), ")"));
+}
+
 grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* ClusterService::Join(
     grpc::CallbackServerContext* context) {
   auto stream = std::make_shared<JoinStream>(manager_, context->peer());
@@ -115,7 +117,7 @@ grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* ClusterServi
 
 grpc::ServerWriteReactor<v1::FileChunk>* ClusterService::FetchHeader(grpc::CallbackServerContext* context,
                                                                      const v1::FetchHeaderRequest* request) {
-  const absl::StatusOr<const engine::GgufFile*> file = FileWith(request->fingerprint(), model_);
+  const absl::StatusOr<const engine::GgufFile*> file = FindFile(request->fingerprint());
   if (!file.ok()) return new Refusal<v1::FileChunk>(file.status());
   auto fill = [header = (*file)->header()](v1::FileChunk* chunk) mutable {
     if (header.empty()) return false;
@@ -131,7 +133,7 @@ grpc::ServerWriteReactor<v1::FileChunk>* ClusterService::FetchHeader(grpc::Callb
 
 grpc::ServerWriteReactor<v1::TensorChunk>* ClusterService::FetchTensors(grpc::CallbackServerContext* context,
                                                                         const v1::FetchTensorsRequest* request) {
-  const absl::StatusOr<const engine::GgufFile*> file = FileWith(request->fingerprint(), model_);
+  const absl::StatusOr<const engine::GgufFile*> file = FindFile(request->fingerprint());
   if (!file.ok()) return new Refusal<v1::TensorChunk>(file.status());
   std::vector<const engine::GgufTensor*> tensors;
   for (const std::string& name : request->tensors()) {

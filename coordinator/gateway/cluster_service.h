@@ -15,11 +15,12 @@ namespace tandem::coordinator {
 // Borrows all, which must outlive it and its server. Thread-safe.
 class ClusterService : public v1::Cluster::CallbackService {
  public:
-  // `complete_state` adds to a state what the cluster thread does not know. `file_reader` reads the model file, since
-  // page faults may block.
-  ClusterService(const ServedModel& model, ClusterManager& manager, SerialExecutor& file_reader, StepFeed& steps,
-                 std::function<void(v1::ClusterState*)> complete_state)
+  // `draft`: a second model that workers may fetch; may be null. `complete_state` adds to a state what the cluster
+  // thread does not know. `file_reader` reads the model file, since page faults may block.
+  ClusterService(const ServedModel& model, const ServedModel* draft, ClusterManager& manager,
+                 SerialExecutor& file_reader, StepFeed& steps, std::function<void(v1::ClusterState*)> complete_state)
       : model_(model),
+        draft_(draft),
         manager_(manager),
         file_reader_(file_reader),
         steps_(steps),
@@ -39,7 +40,11 @@ class ClusterService : public v1::Cluster::CallbackService {
                                                       const v1::WatchStepsRequest* request) override;
 
  private:
+  // The file with this fingerprint. Errors: kNotFound.
+  absl::StatusOr<const engine::GgufFile*> FindFile(const std::string& fingerprint) const;
+
   const ServedModel& model_;
+  const ServedModel* const draft_;
   ClusterManager& manager_;
   SerialExecutor& file_reader_;
   StepFeed& steps_;

@@ -253,6 +253,23 @@ class PipelinesTest(unittest.TestCase):
             self.assertNotIn("pipeline 2", status)
 
 
+    def test_a_spare_worker_runs_the_draft_model(self):
+        flags = ["--max-pipelines", 1, "--draft", DEMO_MODEL, "--draft-threads", 1]
+        with Cluster(workers=2, min_workers=1, coordinator_flags=flags) as cluster:
+            end = time.monotonic() + 30
+            while not (drafts := re.search(r"^draft +tandem-demo .* on worker-(\d)$", status := cluster.tandem("status").stdout, re.MULTILINE)):
+                self.assertLess(time.monotonic(), end, status)
+                time.sleep(0.05)
+            expected = alone("Once upon a time", LONG)
+            self.assertEqual(cluster.tandem("generate", *LONG, "Once upon a time").stdout, expected)
+            client = Program(BIN / "tandem", "generate", "--server", cluster.server, *LONG, "Once upon a time")
+            client.wait_for(" ")
+            cluster.workers[int(drafts.group(1))].process.kill()
+            self.assertEqual(client.process.wait(60), 0, client.output() + cluster.coordinator.output())
+            self.assertEqual(client.output(), expected)
+            self.assertIn("on the coordinator's machine", cluster.tandem("status").stdout)
+
+
 class FailureTest(unittest.TestCase):
     def test_a_killed_worker_costs_time_but_no_token(self):
         with Cluster(workers=2) as cluster:

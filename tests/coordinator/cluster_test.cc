@@ -79,12 +79,16 @@ class ClusterTest : public ::testing::Test {
     model_ = nullptr;
   }
 
-  void Start(int32_t min_workers, ActivationChoice activations = engine::TensorType::kF32) {
+  // `drafted`: with a draft model, and one pipeline at most.
+  void Start(int32_t min_workers, ActivationChoice activations = engine::TensorType::kF32, bool drafted = false) {
     ClusterOptions options;
+    DraftPlacing draft;
+    if (drafted) draft = {.model = model_, .ends = &draft_ends_};
+    options.plan.max_pipelines = drafted ? 1 : 0;
     options.plan.activations = activations;
     options.min_workers = min_workers;
     options.first_epoch = 100;
-    cluster_ = std::make_unique<Cluster>(*model_, options, ends_);
+    cluster_ = std::make_unique<Cluster>(*model_, options, ends_, draft);
     cluster_->set_address("10.0.0.1:7070");
   }
 
@@ -157,7 +161,7 @@ class ClusterTest : public ::testing::Test {
   }
 
   static const ServedModel* model_;
-  FakeEnds ends_;
+  FakeEnds ends_, draft_ends_;
   std::unique_ptr<Cluster> cluster_;
   std::shared_ptr<FakeSession> left_, right_;
   std::vector<uint64_t> ids_;
@@ -370,6 +374,61 @@ TEST_F(ClusterTest, ALostWorkerEndsItsPipelineOnly) {
   EXPECT_EQ(cluster_->State().pipelines_size(), 1);
   EXPECT_FALSE(left_->ended);
   EXPECT_EQ(left_->place().epoch(), 100u);
+}
+
+TEST_F(ClusterTest, AWorkerToSpareRunsTheDraftModel) {
+  Start(1, engine::TensorType::kF32, /*drafted=*/true);
+  left_ = Join(1, "left", 10 * kFast);
+  right_ = Join(2, "right", kFast);
+  auto slow = Join(3, "slow", /*speed=*/1);
+  Pass(milliseconds(300));
+  EXPECT_THAT(ends_.served, ElementsAre(100));
+  EXPECT_THAT(draft_ends_.served, ElementsAre(101));
+  EXPECT_EQ(left_->place().epoch(), 100u);
+  EXPECT_EQ(right_->place().epoch(), 101u);
+  EXPECT_EQ(right_->place().num_stages(), 1u);
+  EXPECT_EQ(right_->place().next_address(), "10.0.0.1:7070");
+  EXPECT_EQ(slow->messages.size(), 1u) << "one is enough";
+  Loaded(2, 101);
+  EXPECT_EQ(phase(), v1::PHASE_LOADING) << "guesses alone serve nobody";
+  Loaded(1, 100);
+  ASSERT_EQ(draft_ends_.attached.size(), 1u);
+  EXPECT_EQ(draft_ends_.attached[0].epoch, 101u);
+  ASSERT_EQ(ends_.attached.size(), 1u);
+  v1::ClusterState state = cluster_->State();
+  EXPECT_EQ(state.phase(), v1::PHASE_SERVING);
+  EXPECT_EQ(state.pipelines_size(), 1);
+  EXPECT_EQ(state.draft().stages(0).worker(), "right");
+  EXPECT_EQ(state.draft_model().fingerprint(), model_->fingerprint());
+  EXPECT_THAT(state.unused(), ElementsAre("slow"));
+
+  // Another one takes its place.
+  std::erase(ids_, 2u);
+  cluster_->Leave(2, absl::UnavailableError("its connection has ended"), now_);
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
+  EXPECT_THAT(draft_ends_.detached_epochs, ElementsAre(101));
+  Pass(milliseconds(300));
+  EXPECT_EQ(slow->place().epoch(), 102u);
+  EXPECT_THAT(ends_.detached, IsEmpty());
+}
+
+TEST_F(ClusterTest, ThePipelineTakesTheWorkerThatDrafts) {
+  Start(1, engine::TensorType::kF32, /*drafted=*/true);
+  left_ = Join(1, "left", 10 * kFast);
+  right_ = Join(2, "right", kFast);
+  Pass(milliseconds(300));
+  Loaded(1, 100);
+  Loaded(2, 101);
+  std::erase(ids_, 1u);
+  cluster_->Leave(1, absl::UnavailableError("its connection has ended"), now_);
+  EXPECT_EQ(phase(), v1::PHASE_WAITING);
+  Pass(milliseconds(300));
+  EXPECT_THAT(draft_ends_.detached_epochs, ElementsAre(101));
+  EXPECT_EQ(right_->place().epoch(), 102u);
+  EXPECT_THAT(ends_.served, ElementsAre(100, 102));
+  EXPECT_FALSE(cluster_->State().has_draft());
+  Loaded(2, 102);
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
 }
 
 TEST_F(ClusterTest, JoinDuringALoadIsConsideredAfterIt) {
