@@ -32,6 +32,7 @@ struct Options {
   double step_ms = 20, token_ms = 3.75;
   int32_t guessed_tokens = coordinator::kDefaultGuessedTokens;
   int rounds = 1;
+  size_t answer = 100000;  // tokens of it at most
 };
 
 constexpr int32_t kDelayedLayers = 16;
@@ -129,7 +130,8 @@ absl::Status Compare(const Options& options, const Model& model, const RewriteTe
 absl::Status CompareAll(const Options& options) {
   TANDEM_ASSIGN_OR_RETURN(const auto file, engine::GgufFile::Open(options.vocabulary));
   TANDEM_ASSIGN_OR_RETURN(const auto tokenizer, engine::Tokenizer::Create(*file));
-  TANDEM_ASSIGN_OR_RETURN(const std::vector<RewriteText> texts, ReadRewrites(options.root, *tokenizer));
+  TANDEM_ASSIGN_OR_RETURN(std::vector<RewriteText> texts, ReadRewrites(options.root, *tokenizer));
+  for (RewriteText& text : texts) text.answer.resize(std::min(text.answer.size(), options.answer));
   TANDEM_ASSIGN_OR_RETURN(const Model model, Model::Open(options, tokenizer->vocab_size()));
   std::printf("%-10s %6s %6s %11s %8s %8s %6s %15s\n", "tokens/s", "prompt", "answer", "new lines", "plain", "lookup",
               "ratio", "right guesses");
@@ -161,6 +163,9 @@ int main(int argc, char** argv) {
   app.add_option("--token-ms", options.token_ms, "More for each token of it")->capture_default_str();
   app.add_option("--speculate", options.guessed_tokens, "As of tandem-coordinator")
       ->check(CLI::Range(1, tandem::coordinator::kMaxGuessedTokens))
+      ->capture_default_str();
+  app.add_option("--answer", options.answer, "Tokens of each answer at most")
+      ->check(CLI::Range(2, 100000))
       ->capture_default_str();
   app.add_option("--rounds", options.rounds, "Runs of which the median counts")
       ->check(CLI::Range(1, 99))

@@ -17,8 +17,9 @@ struct RewriteText {
 };
 
 // The texts that rewrites.json describes, in its order: each names a file of the source tree `root`, what is asked for,
-// and replacements that make the answer of it, or of another file: pairs, one after the other, each of every occurrence.
-// Errors: kNotFound (no such file), kInvalidArgument (not as described; text that is to be replaced and is not there).
+// and replacements that make the answer of it, or of another file: pairs, one after the other, each of every
+// occurrence. Errors: kNotFound (no such file), kInvalidArgument (not as described; text that is to be replaced and is
+// not there).
 absl::StatusOr<std::vector<RewriteText>> ReadRewrites(const std::string& root, const engine::Tokenizer& tokenizer);
 
 }  // namespace tandem::bench
