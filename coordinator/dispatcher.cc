@@ -251,6 +251,7 @@ std::unique_ptr<v1::StepFrame> Dispatcher::FrameOf(const Lane& lane, const StepP
     const GenerationTask& task = tasks_.at(slice.sequence).task;
     v1::Slice* added = AppendSlice(slice, *lane.scheduler.Find(slice.sequence), task.sampling, task.penalty_window,
                                    task.adapters, frame.get());
+    added->set_dropped(added->dropped() + static_cast<uint64_t>(task.left_out));
     if (slice.output == engine::SliceOutput::kSample && task.guide != nullptr) task.guide->Describe(added);
   }
   return frame;
@@ -260,8 +261,10 @@ void Dispatcher::AskForDrafts(Lane* lane) {
   for (const DraftRequest& request : lane->scheduler.TakeDraftRequests()) {
     const GenerationTask& task = tasks_.at(request.sequence).task;
     DraftTask draft;
+    const Sequence& sequence = *lane->scheduler.Find(request.sequence);
     draft.sequence = request.sequence;
-    draft.tokens = lane->scheduler.Find(request.sequence)->TokensOf(0, request.position);
+    draft.tokens = sequence.TokensOf(0, request.position);
+    draft.left_out = sequence.dropped;
     draft.sampling = task.sampling;
     draft.penalty_window = task.penalty_window;
     draft.count = request.count;

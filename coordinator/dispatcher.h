@@ -59,6 +59,8 @@ struct GenerationTask {
   // As in SequenceSpec.
   bool shift = false;
   int32_t keep = 0;
+  // Tokens of the text that are left out in front of the prompt: draws have the random numbers of their place in it.
+  int64_t left_out = 0;
   // What is wanted, as in SequenceSpec. Other than kSample nothing is generated, and of the fields above only the
   // prompt counts.
   engine::SliceOutput output = engine::SliceOutput::kSample;

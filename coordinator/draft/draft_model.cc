@@ -132,6 +132,7 @@ absl::Status DraftModel::Start(const DraftModelOptions& options) {
 void DraftModel::Draft(DraftTask task, Done done) {
   GenerationTask generation;
   generation.prompt = std::move(task.tokens);
+  generation.left_out = task.left_out;
   generation.sampling = std::move(task.sampling);
   generation.sampling.clear_top_logprobs();
   generation.penalty_window = task.penalty_window;

@@ -13,6 +13,7 @@ namespace tandem::coordinator {
 struct DraftTask {
   uint64_t sequence = 0;
   std::vector<int32_t> tokens;  // all, guesses among them
+  int64_t left_out = 0;         // tokens of its text that it has dropped
   // As for the sequence itself: a draft is drawn with the same parameters, seed and positions, hence often alike.
   v1::Sampling sampling;
   int32_t penalty_window = 0;

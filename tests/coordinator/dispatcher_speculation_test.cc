@@ -80,6 +80,39 @@ TEST_F(DispatcherSpeculationTest, DraftIsDrawnLikeTheSequence) {
   EXPECT_EQ(asked_[0].tokens, (std::vector<int32_t>{1, 2, 3, first[0]}));
 }
 
+// A draft knows its place in the whole text, so it has the random numbers of the draws that it guesses.
+TEST_F(DispatcherSpeculationTest, DraftBehindAShiftKnowsWhatWasLeftOut) {
+  CreateDrafted(FakeDrafter::Kind::kRight);
+  Attach();
+  GenerationTask task = Task(Prompt(1, 500), 60);
+  task.shift = true;
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+  EXPECT_TRUE(collector.Wait().ok());
+  dispatcher_->Stop();
+  EXPECT_EQ(collector.result.shifts, 1);
+  EXPECT_EQ(asked_.front().left_out, 0);
+  EXPECT_EQ(asked_.back().left_out, 256) << "half of the context";
+  for (const DraftTask& each : asked_) {
+    EXPECT_EQ(each.left_out > 0, each.tokens.size() < 500);
+    EXPECT_LE(each.left_out + static_cast<int64_t>(each.tokens.size()), 560);
+  }
+}
+
+TEST_F(DispatcherSpeculationTest, ThePlaceOfADrawCountsWhatWasLeftOut) {
+  std::vector<uint64_t> dropped;
+  Attach(1,
+         [&dropped](const v1::StepFrame& request, v1::StepFrame*) { dropped.push_back(request.slices(0).dropped()); });
+  GenerationTask task = Task({1, 2, 3}, 2);
+  task.left_out = 1000;
+  Collector collector;
+  ASSERT_TRUE(dispatcher_->Submit(task, &collector).ok());
+  EXPECT_TRUE(collector.Wait().ok());
+  dispatcher_->Stop();
+  pipelines_.clear();
+  EXPECT_EQ(dropped, (std::vector<uint64_t>{1000, 1000}));
+}
+
 TEST_F(DispatcherSpeculationTest, LastTokenIsNotGuessed) {
   CreateDrafted(FakeDrafter::Kind::kRight);
   Attach();
