@@ -55,16 +55,18 @@ void Dispatcher::SetReason(const std::string& why) {
 }
 
 void Dispatcher::OnFrame(std::unique_ptr<v1::StepFrame> frame) {
-  MutexLock lock(&mu_);
-  if (stopping_) return;
-  int& queued = queued_frames_[frame->epoch()];
-  if (queued >= kMaxQueuedFrames) {
-    overflowed_.insert(frame->epoch());  // few more than num_stages steps are in flight: no honest worker comes here
-    wake_.NotifyOne();
-    return;
+  {
+    MutexLock lock(&mu_);
+    if (stopping_) return;
+    int& queued = queued_frames_[frame->epoch()];
+    if (queued >= kMaxQueuedFrames) {
+      overflowed_.insert(frame->epoch());  // few more than num_stages steps are in flight: no honest worker comes here
+    } else {
+      ++queued;
+      inputs_.push_back(std::move(frame));
+    }
   }
-  ++queued;
-  Post(std::move(frame));
+  wake_.NotifyOne();  // without the lock: on a core that both threads share, the woken one would run into it
 }
 
 absl::Status Dispatcher::CheckTask(const GenerationTask& task) const {
@@ -142,6 +144,7 @@ void Dispatcher::Run() {
     }
     inputs.clear();
     SendAllSteps();
+    TellOfSteps();
     ExpireWithoutPipeline();
     Publish();
   }
@@ -275,7 +278,7 @@ void Dispatcher::AskForDrafts(Lane* lane) {
   }
 }
 
-void Dispatcher::Report(const Lane& lane, const StepPlan& plan, std::vector<StageTime> stages) {
+StepReport Dispatcher::Report(const Lane& lane, const StepPlan& plan, std::vector<StageTime> stages) const {
   StepReport report;
   report.pipeline = lane.number;
   report.epoch = lane.spec.epoch;
@@ -287,7 +290,16 @@ void Dispatcher::Report(const Lane& lane, const StepPlan& plan, std::vector<Stag
   report.stages = std::move(stages);
   report.first_wire_s = lane.link->stats().last_wire_s;
   report.round_trip_s = SecondsBetween(plan.planned, clock_.Now());
-  options_.observer->OnStep(report);
+  return report;
+}
+
+void Dispatcher::TellOfSteps() {
+  for (uint64_t id : told_tokens_) {
+    if (const auto it = tasks_.find(id); it != tasks_.end()) it->second.listener->OnStepsSent();
+  }
+  told_tokens_.clear();
+  for (const StepReport& report : reports_) options_.observer->OnStep(report);
+  reports_.clear();
 }
 
 void Dispatcher::End(uint64_t id, const absl::Status& status) {

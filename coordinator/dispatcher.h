@@ -89,6 +89,9 @@ class GenerationListener {
   virtual ~GenerationListener() = default;
   // A token was drawn. False ends the generation with FinishReason::kStop.
   virtual bool OnToken(const engine::SampledToken& token) { return true; }
+  // Behind the calls of OnToken for a step, unless one of them ended the generation: the steps that follow have been
+  // sent. What OnToken need not do at once, such as telling the client, costs the pipeline no time here.
+  virtual void OnStepsSent() {}
   // kLogits: [vocabulary] of one position, positions in order.
   virtual void OnLogits(int32_t position, std::span<const float> logits) {}
   // kFirstState, kLastState: [hidden], once.
@@ -258,7 +261,9 @@ class Dispatcher {
   bool SendSteps(Lane* lane);  // false: its pipeline broke
   std::unique_ptr<v1::StepFrame> FrameOf(const Lane& lane, const StepPlan& plan);
   void AskForDrafts(Lane* lane);
-  void Report(const Lane& lane, const StepPlan& plan, std::vector<StageTime> stages);
+  StepReport Report(const Lane& lane, const StepPlan& plan, std::vector<StageTime> stages) const;
+  // What listeners and observer hear of steps only now that those that follow have been sent.
+  void TellOfSteps();
 
   bool serves() const;
   Lane* FindLane(uint64_t epoch);  // null: it is not attached
@@ -301,7 +306,9 @@ class Dispatcher {
   std::vector<std::unique_ptr<Lane>> lanes_;  // by number; never empty
   Lane* last_lane_ = nullptr;                 // the last one that served, or is to
   std::map<uint64_t, Task> tasks_;
-  Time detached_at_;  // the last one
+  Time detached_at_;                   // the last one
+  std::vector<uint64_t> told_tokens_;  // sequences, for TellOfSteps
+  std::vector<StepReport> reports_;    // for TellOfSteps
   uint64_t bytes_in_ = 0;
   uint64_t bytes_out_ = 0;  // of links that are closed
 

@@ -43,7 +43,7 @@ void Dispatcher::Handle(std::unique_ptr<v1::StepFrame> frame) {
     stages[timing.stage()] = {timing.queue_us() * 1e-6, timing.compute_us() * 1e-6, timing.wire_us() * 1e-6};
   }
   const std::vector<SliceEvent> events = lane->scheduler.OnStepResult(drawn, stages, clock_.Now());
-  if (options_.observer != nullptr) Report(*lane, plan, std::move(stages));
+  if (options_.observer != nullptr) reports_.push_back(Report(*lane, plan, std::move(stages)));
   Deliver(lane, plan, events, *outputs);
 }
 
@@ -95,7 +95,11 @@ void Dispatcher::Deliver(Lane* lane, const StepPlan& plan, const std::vector<Sli
       }
       if (!go_on) lane->scheduler.Finish(event.sequence, finish, /*unwanted=*/event.tokens - delivered);
     }
-    if (!go_on || event.finish != FinishReason::kNone) End(event.sequence, absl::OkStatus());
+    if (!go_on || event.finish != FinishReason::kNone) {
+      End(event.sequence, absl::OkStatus());
+    } else {
+      told_tokens_.push_back(event.sequence);
+    }
   }
 }
 

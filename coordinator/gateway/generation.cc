@@ -56,11 +56,17 @@ class ResponseMaker : public GenerationListener {
     if (std::find(stop_ids_.begin(), stop_ids_.end(), token.token) == stop_ids_.end()) {
       response.set_text(stops_.Push(decoder_.Push(token.token)));
     }
-    on_response_(std::move(response), false, absl::OkStatus());
+    held_.push_back(std::move(response));
     return !stops_.found();
   }
 
+  void OnStepsSent() override {
+    for (v1::GenerateResponse& response : held_) on_response_(std::move(response), false, absl::OkStatus());
+    held_.clear();
+  }
+
   void OnFinished(const absl::Status& status, const GenerationResult& result) override {
+    OnStepsSent();
     v1::GenerateResponse response;
     std::string rest = stops_.Push(decoder_.Finish());
     rest += stops_.Flush();
@@ -87,6 +93,7 @@ class ResponseMaker : public GenerationListener {
   const bool wants_logprobs_;
   const uint64_t seed_;
   const ResponseCallback on_response_;
+  std::vector<v1::GenerateResponse> held_;  // until OnStepsSent
 };
 
 }  // namespace

@@ -36,6 +36,24 @@ TEST_F(DispatcherTest, ManyClientsGetWhatEachGetsAlone) {
   }
 }
 
+TEST_F(DispatcherTest, ListenersHearOfTheNextStepsWhenTheseAreSent) {
+  FakePipeline& pipeline = Attach();
+  struct Listener : Collector {
+    explicit Listener(FakePipeline& pipeline) : pipeline(pipeline) {}
+    bool OnToken(const engine::SampledToken& token) override {
+      at_token.push_back(pipeline.received());
+      return Collector::OnToken(token);
+    }
+    void OnStepsSent() override { at_steps_sent.push_back(pipeline.received()); }
+    FakePipeline& pipeline;
+    std::vector<int> at_token, at_steps_sent;
+  } listener(pipeline);
+  ASSERT_TRUE(dispatcher_->Submit(Task({1, 2}, 4), &listener).ok());
+  EXPECT_TRUE(listener.Wait().ok());
+  EXPECT_THAT(listener.at_token, ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(listener.at_steps_sent, ElementsAre(2, 3, 4));  // the last token is followed by OnFinished
+}
+
 TEST_F(DispatcherTest, ListenerEndsTheGeneration) {
   Attach();
   Collector collector(/*stop_after=*/3);

@@ -49,6 +49,11 @@ class FakePipeline {
     std::unique_lock<std::mutex> lock(mutex_);
     wake_.wait(lock, [&] { return received_ >= count; });
   }
+  // Frames that were sent to it.
+  int received() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return received_;
+  }
   // From now on Send fails.
   void BreakLink() {
     std::lock_guard<std::mutex> lock(mutex_);
