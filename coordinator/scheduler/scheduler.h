@@ -173,7 +173,7 @@ class Scheduler {
   static int64_t WorkOf(const SequenceSpec& spec);
   // Leading tokens of its prompt that would not be computed.
   int32_t KnownTokens(const SequenceSpec& spec) const;
-  // The sequence that is to be admitted next, if there are no pages for it.
+  // Of those that wait the first one, in the order in which they will be admitted, for which there are no pages.
   const Sequence* Blocked(Time now) const;
   // Whether a sequence of another scheduler would be admitted at once.
   bool HasRoomFor(const Sequence& sequence) const;

@@ -51,12 +51,19 @@ int32_t Scheduler::KnownTokens(const SequenceSpec& spec) const {
 }
 
 const Sequence* Scheduler::Blocked(Time now) const {
-  const Sequence* next = nullptr;
+  std::vector<const Sequence*> waiting;
   for (const auto& [id, sequence] : sequences_) {
-    if (sequence.state != SequenceState::kWaiting) continue;
-    if (next == nullptr || GoesBefore(sequence, *next, now)) next = &sequence;
+    if (sequence.state == SequenceState::kWaiting) waiting.push_back(&sequence);
   }
-  return next != nullptr && !pages_.CanBegin(/*reserve=*/running(), *next) ? next : nullptr;
+  std::sort(waiting.begin(), waiting.end(),
+            [this, now](const Sequence* a, const Sequence* b) { return GoesBefore(*a, *b, now); });
+  // As Admit will do, when the next step is planned.
+  int32_t reserve = running();
+  for (const Sequence* sequence : waiting) {
+    if (!pages_.CanBegin(reserve, *sequence)) return sequence;
+    reserve += pages_.PagesFor(sequence->length()) + 1;
+  }
+  return nullptr;
 }
 
 bool Scheduler::HasRoomFor(const Sequence& sequence) const {

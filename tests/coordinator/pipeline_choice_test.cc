@@ -106,6 +106,13 @@ TEST_F(PipelineChoiceTest, OnlyWhoWaitsForPagesIsBlocked) {
   ASSERT_TRUE(a_.Add(Spec(3, Prompt(3, 20)), now_).ok());
   ASSERT_NE(a_.Blocked(now_), nullptr);
   EXPECT_EQ(a_.Blocked(now_)->spec.id, 2u);
+  // Those before it need not have been admitted yet.
+  ASSERT_TRUE(b_.Add(Spec(4, Prompt(1, 500)), now_).ok());
+  ASSERT_TRUE(b_.Add(Spec(5, Prompt(2, 600)), now_).ok());
+  ASSERT_NE(b_.Blocked(now_), nullptr);
+  EXPECT_EQ(b_.Blocked(now_)->spec.id, 5u);
+  b_.Remove(4);
+  b_.Remove(5);
   EXPECT_TRUE(b_.HasRoomFor(*a_.Blocked(now_)));
   b_.Halt(/*interruption=*/true);
   EXPECT_FALSE(b_.HasRoomFor(*a_.Blocked(now_)));
