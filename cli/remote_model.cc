@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "proto/support/channel.h"
@@ -18,13 +19,14 @@ absl::Status Explain(const grpc::Status& status, const std::string& server) {
   absl::Status converted = proto_support::FromGrpc(status);
   const std::string message(converted.message());
   // gRPC's own words for a refused connection do not say what to do.
+  // (A coordinator may quote the like of a worker, with words of its own in front.)
   if (absl::IsUnavailable(converted) &&
-      (message.find("connect") != std::string::npos || message.find("DNS") != std::string::npos)) {
+      (absl::StartsWith(message, "failed to connect") || absl::StartsWith(message, "DNS"))) {
     return absl::UnavailableError(
         absl::StrCat("no coordinator answers at ", server, " (", message,
                      "); start one with `tandem up MODEL.gguf`, or name another with --server"));
   }
-  if (absl::IsUnavailable(converted) && message.find("Socket closed") != std::string::npos) {
+  if (absl::IsUnavailable(converted) && absl::StartsWith(message, "Socket closed")) {
     return absl::UnavailableError(
         absl::StrCat("the coordinator at ", server, " went away in the middle of the answer"));
   }

@@ -29,6 +29,14 @@ bool IsPlausible(const LinkCost& link) {
   return within(link.latency_s, 1e-9, 60) && within(link.bytes_per_s, 1, 1e15);
 }
 
+bool HasSameStages(const Plan& a, const Plan& b) {
+  return std::equal(a.stages.begin(), a.stages.end(), b.stages.begin(), b.stages.end(),
+                    [](const StagePlan& x, const StagePlan& y) {
+                      return x.name == y.name && x.first_layer == y.first_layer && x.end_layer == y.end_layer;
+                    }) &&
+         a.num_pages == b.num_pages;
+}
+
 }  // namespace
 
 Cluster::Cluster(const ServedModel& model, ClusterOptions options, PipelineEnds& ends, DraftPlacing draft)
@@ -97,10 +105,7 @@ void Cluster::Tick(Time now) {
     Leave(id, absl::DeadlineExceededError(absl::StrCat("nothing heard for ", options_.lease.count(), " ms")), now);
   }
   CheckLoading(now);
-  // A load under way is not disturbed; what changed is considered when it has ended.
-  const bool loading =
-      std::any_of(placed_.begin(), placed_.end(), [](const auto& entry) { return !entry.second.serving; });
-  if (plan_at_ && now >= *plan_at_ && !loading) {
+  if (plan_at_ && now >= *plan_at_) {
     plan_at_.reset();
     PlaceOrMove(now);
   }
@@ -116,6 +121,11 @@ void Cluster::Stop() {
   TearDownAll(absl::UnavailableError("the coordinator is stopping"));
   for (const auto& [id, session] : sessions_) session->End(absl::UnavailableError("the coordinator is stopping"));
   sessions_.clear();
+}
+
+bool Cluster::loads() const {
+  return std::any_of(placed_.begin(), placed_.end(),
+                     [](const auto& entry) { return !entry.second.serving && !entry.second.drafts; });
 }
 
 void Cluster::MembershipChanged(Time now) { plan_at_ = now + options_.settle; }
@@ -142,33 +152,60 @@ bool Cluster::serves() const {
                      [](const auto& entry) { return entry.second.serving && !entry.second.drafts; });
 }
 
+std::vector<Plan> Cluster::CurrentPlans(const PlanInput& input) const {
+  std::vector<Plan> current;
+  for (const auto& [epoch, placed] : placed_) {
+    if (placed.drafts) continue;
+    current.push_back(placed.plan);
+    PlanHops(input, &current.back());  // as its links are known now: so are those of candidates
+  }
+  return current;
+}
+
 void Cluster::PlaceOrMove(Time now) {
   if (static_cast<int32_t>(registry_.members().size()) < options_.min_workers) return;
   const absl::StatusOr<PlanInput> input = MakeInput(options_.plan.context);
-  absl::StatusOr<ClusterPlan> plan = input.ok() ? PlanCluster(*input) : input.status();
-  std::vector<Plan> current;
-  for (const auto& [epoch, placed] : placed_) {
-    if (!placed.drafts) current.push_back(placed.plan);
-  }
+  const absl::StatusOr<ClusterPlan> plan = input.ok() ? PlanCluster(*input) : input.status();
+  const std::vector<Plan> current = input.ok() ? CurrentPlans(*input) : std::vector<Plan>();
   if (!plan.ok()) {
-    if (!current.empty()) return;  // what serves, stays
+    if (serves()) return;  // what serves, stays
     problem_ = Text(plan.status());
     spdlog::warn("no placement: {}", problem_);
     return;
   }
-  std::vector<Plan> to_place = std::move(plan->pipelines);
+  std::vector<Plan> to_place = plan->pipelines;
   if (!current.empty()) {
-    std::vector<Plan> more = PlanMore(*input, current);
-    current.insert(current.end(), more.begin(), more.end());
-    if (IsWorthMoving(current, to_place)) {
-      TearDownAll(absl::CancelledError("layers move to a better placement"));
-    } else {
+    std::vector<Plan> all = PlanMore(*input, current);
+    std::vector<Plan> more = all;
+    all.insert(all.end(), current.begin(), current.end());
+    if (!IsWorthMoving(all, to_place)) {
       to_place = std::move(more);
+    } else if (loads()) {
+      plan_at_ = now + options_.settle;  // a load under way is not disturbed
+      return;
+    } else {
+      GiveUpFor(&to_place);
     }
   }
-  problem_.clear();
   for (Plan& pipeline : to_place) Place(std::move(pipeline), /*drafts=*/false, now);
   if (draft_.model != nullptr && Draft() == nullptr) PlaceDraft(now);
+  problem_.clear();
+}
+
+void Cluster::GiveUpFor(std::vector<Plan>* better) {
+  std::vector<uint64_t> given_up;
+  for (const auto& [epoch, placed] : placed_) {
+    // One that stays as it is goes on.
+    const auto same = std::find_if(better->begin(), better->end(),
+                                   [&](const Plan& plan) { return HasSameStages(plan, placed.plan); });
+    if (same != better->end()) {
+      better->erase(same);
+    } else if (!placed.drafts) {
+      given_up.push_back(epoch);
+    }
+  }
+  spdlog::info("{} pipeline(s) given up for {} that serve better", given_up.size(), better->size());
+  for (uint64_t epoch : given_up) TearDown(epoch, absl::CancelledError("layers move to a better placement"));
 }
 
 void Cluster::PlaceDraft(Time now) {
@@ -335,7 +372,7 @@ void Cluster::TearDown(uint64_t epoch, const absl::Status& why) {
   v1::CoordinatorMessage message;
   message.mutable_unload()->set_epoch(epoch);
   for (uint64_t id : placed.members) Send(id, message);
-  problem_ = Text(why);
+  if (!absl::IsCancelled(why)) problem_ = Text(why);
 }
 
 void Cluster::TearDownAll(const absl::Status& why) {

@@ -128,6 +128,11 @@ class Cluster {
   const Placed* PlacedWith(uint64_t member) const;
   const Placed* Draft() const;  // null: no worker runs it
   bool serves() const;
+  bool loads() const;
+  // Of all pipelines, with predictions as good as those of `input`'s candidates.
+  std::vector<Plan> CurrentPlans(const PlanInput& input) const;
+  // Ends the pipelines that are not in `better`, of which only the new ones are left.
+  void GiveUpFor(std::vector<Plan>* better);
   const ServedModel& ModelOf(const Placed& placed) const { return placed.drafts ? *draft_.model : model_; }
   PipelineEnds& EndsOf(const Placed& placed) const { return placed.drafts ? *draft_.ends : ends_; }
   void MembershipChanged(Time now);

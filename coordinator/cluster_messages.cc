@@ -1,5 +1,4 @@
 // The cluster's part that puts placements into messages: for workers, and for those who look on.
-#include <algorithm>
 #include <optional>
 #include <string>
 
@@ -62,9 +61,7 @@ v1::ClusterState Cluster::State() const {
   v1::ClusterState state;
   *state.mutable_model() = RefTo(model_);
   state.set_detail(Detail());
-  const bool loads =
-      std::any_of(placed_.begin(), placed_.end(), [](const auto& entry) { return !entry.second.drafts; });
-  state.set_phase(serves() ? v1::PHASE_SERVING : loads ? v1::PHASE_LOADING : v1::PHASE_WAITING);
+  state.set_phase(serves() ? v1::PHASE_SERVING : loads() ? v1::PHASE_LOADING : v1::PHASE_WAITING);
   if (draft_.model != nullptr) *state.mutable_draft_model() = RefTo(*draft_.model);
   for (const auto& [epoch, placed] : placed_) {
     *(placed.drafts ? state.mutable_draft() : state.add_pipelines()) = PlacementProto(placed.plan, &placed);

@@ -141,7 +141,8 @@ struct DispatcherStats {
 // queue is bounded by max_waiting requests and kMaxQueuedFrames frames a pipeline.
 //
 // Several pipelines may serve at a time, each with the whole model. A request goes to one of them (ChoosePipeline), and
-// stays there, but for two cases: it waits for pages while another pipeline has them, or its pipeline ends.
+// stays there, but for three cases: it waits for pages while another pipeline has them, its pipeline ends, or a new one
+// comes that would be through with it earlier.
 //
 // Failures of a pipeline: a frame that lies (wrong step, results that were not asked for, tokens out of range), a step
 // that failed on a stage, or a link that breaks end the pipeline, never the process. Sequences then move to those that
@@ -193,7 +194,8 @@ class Dispatcher {
   void Stop();
 
   static constexpr int kMaxQueuedFrames = 256;
-  // A generation during which the pipeline broke this often is ended: it may be what breaks it.
+  // A generation during which the pipeline broke this often, and which came no further in between, is ended: it may be
+  // what breaks it.
   static constexpr int kMaxInterruptions = 3;
 
  private:

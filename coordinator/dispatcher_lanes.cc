@@ -57,6 +57,10 @@ void Dispatcher::Handle(Attach attach) {
   for (uint64_t id : lane->scheduler.Reset(config)) {
     End(id, absl::ResourceExhaustedError("the request does not fit the pipeline that replaced the one it began on"));
   }
+  // Its share of what others have to do.
+  std::vector<PipelineOffer> offers;
+  const std::vector<Lane*> serving = ServingLanes(&offers);
+  while (const std::optional<PipelineMove> move = FindShare(offers)) Move(move->sequence, serving[move->to]);
 }
 
 void Dispatcher::Handle(Detach detach) {

@@ -56,8 +56,11 @@ bool StageTimeline::Add(const v1::StepTrace& trace) {
   const double planned_s = std::max(0.0, since_first_s);
   const double end_s = std::max(planned_s, since_first_s + static_cast<double>(trace.round_trip_us()) * 1e-6);
   wall_s_ = std::max(wall_s_, end_s);
-  const bool keep = (kept_.size() + 1) * num_stages <= kMaxKeptIntervals;
-  if (keep) kept_.push_back({planned_s, end_s});
+  const bool keep = kept_intervals_ + num_stages <= kMaxKeptIntervals;
+  if (keep) {
+    kept_.push_back({planned_s, end_s});
+    kept_intervals_ += num_stages;
+  }
   for (int32_t stage = static_cast<int32_t>(known); stage < num_stages; ++stage) {
     stages_.insert(FindPipeline(pipeline + 1), StageUse{.pipeline = pipeline, .stage = stage});
   }

@@ -58,6 +58,7 @@ class StageTimeline {
 
   std::vector<StageUse> stages_;
   std::vector<StepSpan> kept_;
+  size_t kept_intervals_ = 0;
   uint64_t first_us_ = 0;
   uint32_t first_pipeline_ = 0;
   double wall_s_ = 0;

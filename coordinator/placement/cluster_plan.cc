@@ -210,7 +210,7 @@ bool IsWorthMoving(const std::vector<Plan>& current, const std::vector<Plan>& ca
       Fastest(candidate, &Plan::prefill_tokens_per_s) / Fastest(current, &Plan::prefill_tokens_per_s);
   const double many = SumOfSpeeds(candidate) / SumOfSpeeds(current);
   const double least = 1 / (1 + kDecodeSlack);
-  return decode > kDecodeGain || (std::max(prefill, many) > kOtherGain && std::min(decode, many) > least);
+  return (decode > kDecodeGain || std::max(prefill, many) > kOtherGain) && std::min(decode, many) > least;
 }
 
 std::string FormatClusterPlan(const ClusterPlan& plan) {
@@ -227,7 +227,7 @@ std::string FormatClusterPlan(const ClusterPlan& plan) {
   if (!plan.unused.empty()) {
     const size_t named = std::min(plan.unused.size(), kMaxUnusedShown);
     const std::string names = absl::StrJoin(plan.unused.begin(), plan.unused.begin() + named, ", ");
-    absl::StrAppend(&text, "without layers (faster so): ", names);
+    absl::StrAppend(&text, "without layers: ", names);
     if (named < plan.unused.size()) absl::StrAppend(&text, " and ", plan.unused.size() - named, " more");
     absl::StrAppend(&text, "\n");
   }

@@ -34,11 +34,11 @@ std::vector<Plan> PlanMore(const PlanInput& input, const std::vector<Plan>& pipe
 inline constexpr char kMaxPipelinesHelp[] =
     "Most pipelines that hold the whole model each and serve beside each other; 0: as many as serve best";
 inline constexpr double kPipelineGain = 1.05;
-inline constexpr double kSlowestPipeline = 0.5;
+inline constexpr double kSlowestPipeline = 0.2;
 
 // Whether to move from `current` to `candidate`, which costs a reload: true if one client decodes more than 10 %
-// faster; or if a prompt is read, or many requests are served, more than 25 % faster and nothing becomes more than
-// kDecodeSlack slower. Neither may be empty.
+// faster, or if a prompt is read, or many requests are served, more than 25 % faster; and neither one client nor many
+// requests become more than kDecodeSlack slower. Neither may be empty.
 bool IsWorthMoving(const std::vector<Plan>& current, const std::vector<Plan>& candidate);
 
 // Tables for people (FormatPlan), and what all serve together.

@@ -53,7 +53,10 @@ std::vector<uint64_t> Scheduler::Reset(const SchedulerConfig& config) {
 
 void Scheduler::Halt(bool interruption) {
   for (auto& [id, sequence] : sequences_) {
-    if (interruption && sequence.in_flight > 0) ++sequence.interruptions;
+    if (!interruption || sequence.in_flight == 0) continue;
+    if (sequence.furthest > sequence.furthest_before) sequence.interruptions = 0;
+    sequence.furthest_before = sequence.furthest;
+    ++sequence.interruptions;
   }
   ReleaseAll();
   active_ = false;
@@ -159,6 +162,7 @@ std::vector<SliceEvent> Scheduler::OnStepResult(std::span<const std::vector<int3
     if (it == sequences_.end() || it->second.incarnation != slice.incarnation) continue;
     Sequence& sequence = it->second;
     --sequence.in_flight;
+    sequence.furthest = std::max(sequence.furthest, sequence.dropped + slice.position + slice.count);
     if (slice.branch != sequence.guesses.branch()) continue;
     if (sequence.state != SequenceState::kRunning || slice.output == engine::SliceOutput::kNone) continue;
     SliceEvent event = Complete(slice, &sequence, drawn[i], now);

@@ -171,6 +171,11 @@ class Scheduler {
   int64_t Backlog() const;
   // The same of one that comes, if nothing of it is known.
   static int64_t WorkOf(const SequenceSpec& spec);
+  // As many wait as may.
+  bool full() const { return waiting() >= max_waiting_; }
+  // The one of those that are not finished that came last, and what is left to do for it if it has to begin anew.
+  const Sequence* Youngest() const;
+  static int64_t WorkAnew(const Sequence& sequence);
   // Leading tokens of its prompt that would not be computed.
   int32_t KnownTokens(const SequenceSpec& spec) const;
   // Of those that wait the first one, in the order in which they will be admitted, for which there are no pages.

@@ -46,6 +46,17 @@ int64_t Scheduler::WorkOf(const SequenceSpec& spec) {
   return WorkLeft(spec, static_cast<int64_t>(spec.prompt.size()), /*generated=*/0);
 }
 
+const Sequence* Scheduler::Youngest() const {
+  for (auto it = sequences_.rbegin(); it != sequences_.rend(); ++it) {
+    if (it->second.state != SequenceState::kFinished) return &it->second;
+  }
+  return nullptr;
+}
+
+int64_t Scheduler::WorkAnew(const Sequence& sequence) {
+  return WorkLeft(sequence.spec, sequence.length(), sequence.generated_tokens());
+}
+
 int32_t Scheduler::KnownTokens(const SequenceSpec& spec) const {
   return spec.may_reuse() ? pages_.KnownTokens(spec.domain, spec.prompt) : 0;
 }

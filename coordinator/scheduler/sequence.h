@@ -69,7 +69,9 @@ struct Sequence {
   uint32_t incarnation = 0;           // raised whenever the KV is given up; results of steps planned before are ignored
   int32_t in_flight = 0;              // slices of this incarnation in steps in flight
   uint64_t last_step = 0;             // the latest step it was in
-  int32_t interruptions = 0;          // how often the pipeline broke while it was in flight
+  int64_t furthest = 0;               // place in the whole text up to which steps have ended
+  int64_t furthest_before = -1;       // the same when the pipeline broke last while it was in flight
+  int32_t interruptions = 0;          // how often that was, without having come further
   Guesses guesses;                    // behind `tokens`
   Time arrival, first_step, first_token, last_token;
   Time waiting_since;    // its arrival, or when it was preempted last

@@ -75,7 +75,7 @@ class SimulationObserver {
 // no threads; the same input gives the same answers. Computing in the coordinator takes no time, and nothing is
 // guessed (speculation), since tokens are random.
 //
-// O(stages) a step, besides what the scheduler does.
+// O(stages + pipelines) a step, besides what the schedulers do.
 //
 // Errors: kInvalidArgument (no pipeline, stages or links not as many as the config says, a request without tokens,
 // times that are not ascending, a cost or link that is no time; with the value), kInternal (the scheduler did not end a

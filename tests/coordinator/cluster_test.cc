@@ -351,6 +351,40 @@ TEST_F(ClusterTest, OnePipelineBreaksAndTheOtherServesOn) {
   EXPECT_EQ(cluster_->State().pipelines_size(), 2);
 }
 
+// What one pipeline's link was measured to be must not make the other look slower than the same one planned anew.
+TEST_F(ClusterTest, ALostSlowLinkGivesUpNoOtherPipeline) {
+  Start(2);
+  for (const auto& [id, name] : {std::pair(1, "a0"), {2, "a1"}}) Join(id, name, kFast);
+  Pass(milliseconds(300));
+  ASSERT_THAT(ends_.served, ElementsAre(100));
+  Loaded(1, 100, 0, {.latency_s = 0.02, .bytes_per_s = 1e8});
+  Loaded(2, 100, 0, {.latency_s = 0.02, .bytes_per_s = 1e8});
+  for (const auto& [id, name] : {std::pair(3, "b0"), {4, "b1"}}) Join(id, name, kFast);
+  Pass(milliseconds(300));
+  ASSERT_THAT(ends_.served, ElementsAre(100, 101));
+  Loaded(3, 101, 0, {.latency_s = 0.0001, .bytes_per_s = 1e9});
+  Loaded(4, 101, 0, {.latency_s = 0.0001, .bytes_per_s = 1e9});
+  for (uint64_t id : {1, 2}) {
+    std::erase(ids_, id);
+    cluster_->Leave(id, absl::UnavailableError("its connection has ended"), now_);
+  }
+  Pass(milliseconds(300));
+  Pass(milliseconds(300));
+  EXPECT_THAT(ends_.detached_epochs, ElementsAre(100));
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
+}
+
+TEST_F(ClusterTest, AFreeWorkerIsPlacedWhileAnotherPipelineLoads) {
+  ServeInTwoPipelines();
+  Join(3, "third", kFast);
+  Pass(milliseconds(300));
+  ASSERT_EQ(ends_.served.back(), 102u);
+  cluster_->OnPipelineBroken(100, absl::InternalError("stage 0 failed"), now_);
+  Pass(milliseconds(500));
+  EXPECT_EQ(ends_.served.back(), 103u) << "although 102 still loads";
+  EXPECT_EQ(left_->place().epoch(), 103u);
+}
+
 TEST_F(ClusterTest, AWorkerThatJoinsServesBesideTheOthers) {
   ServeInTwoPipelines();
   auto third = Join(3, "third", kFast);
@@ -436,13 +470,25 @@ TEST_F(ClusterTest, JoinDuringALoadIsConsideredAfterIt) {
   left_ = Join(1, "left");
   Pass(milliseconds(300));
   ASSERT_EQ(phase(), v1::PHASE_LOADING);
-  auto fast = Join(2, "fast", 10);
+  auto other = Join(2, "other");
   Pass(milliseconds(1000));
-  EXPECT_EQ(fast->messages.size(), 1u) << "only the welcome";
+  EXPECT_EQ(other->messages.size(), 1u) << "only the welcome";
   Loaded(1, 100);
   EXPECT_EQ(phase(), v1::PHASE_SERVING);
-  Pass(milliseconds(1));
+  Pass(milliseconds(300));
+  EXPECT_EQ(other->place().epoch(), 101u);
+}
+
+TEST_F(ClusterTest, AMuchFasterWorkerServesBesideTheOneThatLoads) {
+  Start(1);
+  left_ = Join(1, "left");
+  Pass(milliseconds(300));
+  auto fast = Join(2, "fast", 10);
+  Pass(milliseconds(300));
   EXPECT_EQ(fast->place().epoch(), 101u);
+  Loaded(2, 101);
+  EXPECT_EQ(phase(), v1::PHASE_SERVING);
+  EXPECT_THAT(ends_.detached_epochs, IsEmpty());
 }
 
 TEST_F(ClusterTest, FailedLoadIsShownAndRetriedEverMoreSlowly) {

@@ -96,8 +96,7 @@ TEST_F(DispatcherTest, RequestsOfALostPipelineGoOnOnTheOther) {
   }
 }
 
-// Late results of the pipeline that a request left must not be taken for those of the one it is on.
-TEST_F(DispatcherTest, ALostPipelineMayComeBack) {
+TEST_F(DispatcherTest, AResultOfAnEpochThatIsGoneIsIgnored) {
   Collector collector;
   Attach(1, nullptr, /*stages=*/1, /*held=*/true);
   ASSERT_TRUE(dispatcher_->Submit(Task(Prompt(1, 40), 30), &collector).ok());
@@ -111,6 +110,22 @@ TEST_F(DispatcherTest, ALostPipelineMayComeBack) {
   pipelines_.back()->Go();
   EXPECT_TRUE(collector.Wait().ok());
   EXPECT_EQ(collector.tokens, Continue(Prompt(1, 40), 30));
+}
+
+TEST_F(DispatcherTest, APipelineThatComesTakesItsShare) {
+  Seen seen;
+  FakePipeline& first = Attach(1, nullptr, /*stages=*/1, /*held=*/true);
+  std::vector<Collector> collectors(4);
+  for (int32_t i = 0; i < 4; ++i) {
+    ASSERT_TRUE(dispatcher_->Submit(Task(Prompt(i, 40), 20), &collectors[i]).ok());
+  }
+  first.WaitForFrames(1);
+  Attach(2, seen.spoil());
+  EXPECT_TRUE(collectors[3].Wait().ok());
+  first.Go();
+  for (int32_t i = 0; i < 3; ++i) EXPECT_TRUE(collectors[i].Wait().ok());
+  for (int32_t i = 0; i < 4; ++i) EXPECT_EQ(collectors[i].tokens, Continue(Prompt(i, 40), 20));
+  EXPECT_EQ(seen.sequences().count(4), 1u);
 }
 
 // Two of these fit the pages of a pipeline.

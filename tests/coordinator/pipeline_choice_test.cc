@@ -76,6 +76,33 @@ TEST_F(PipelineChoiceTest, OneThatCouldNeverTakeItIsNotChosen) {
   EXPECT_EQ(Choose(Spec(2, Prompt(1, 20))), 0u);
 }
 
+TEST_F(PipelineChoiceTest, AFullQueueComesLast) {
+  Scheduler full(1);
+  EXPECT_THAT(full.Reset(Config()), IsEmpty());
+  ASSERT_TRUE(full.Add(Spec(1, Prompt(1, 20)), now_).ok());
+  ASSERT_TRUE(a_.Add(Spec(2, Prompt(2, 900)), now_).ok());
+  const PipelineOffer offers[] = {{&full, 1}, {&a_, 1}};
+  EXPECT_EQ(ChoosePipeline(offers, Spec(3, Prompt(3, 20))), 1u);
+  ASSERT_TRUE(full.PlanStep(now_).has_value());
+  EXPECT_EQ(ChoosePipeline(offers, Spec(3, Prompt(3, 20))), 0u);
+}
+
+// The youngest go, until it does not pay any more.
+TEST_F(PipelineChoiceTest, ANewPipelineTakesItsShare) {
+  for (uint64_t id = 1; id <= 6; ++id) {
+    ASSERT_TRUE(a_.Add(Spec(id, Prompt(static_cast<int32_t>(id), 50)), now_).ok());
+  }
+  ASSERT_TRUE(a_.PlanStep(now_).has_value());
+  const PipelineOffer offers[] = {{&a_, 1}, {&b_, 1}};
+  std::vector<uint64_t> moved;
+  while (const auto move = FindShare(offers)) {
+    EXPECT_EQ(move->from, 0u);
+    moved.push_back(move->sequence);
+    b_.Adopt(a_.Release(move->sequence));
+  }
+  EXPECT_THAT(moved, ElementsAre(6, 5)) << "the prompts of others are under way";
+}
+
 TEST_F(PipelineChoiceTest, ThePastOfAMovedSequenceGoesWithIt) {
   ASSERT_TRUE(a_.Add(Spec(1, Prompt(1, 20), 3), now_).ok());
   for (const int32_t token : {41, 42}) {

@@ -146,6 +146,24 @@ TEST_F(SchedulerTest, ResetRecomputesAndGoesOnWithTheSameTokens) {
   EXPECT_EQ(results_[1], testing::Continue(Prompt(1, 100), 30));
 }
 
+TEST_F(SchedulerTest, OnlyInterruptionsWithoutProgressCount) {
+  Start(Config());
+  ASSERT_TRUE(Add(1, Prompt(1, 20), 40).ok());
+  for (const int32_t expected : {1, 2, 3, 1}) {
+    if (expected == 1) {  // it comes further than ever
+      for (int i = 0; i < 5; ++i) {
+        PlanAll();
+        while (scheduler_->steps_in_flight() > 0) FinishStep();
+      }
+    }
+    PlanAll();
+    scheduler_->Halt(/*interruption=*/true);
+    EXPECT_EQ(scheduler_->Find(1)->interruptions, expected);
+    EXPECT_THAT(scheduler_->Reset(config_), IsEmpty());
+    cache_.emplace(config_.page_tokens);
+  }
+}
+
 TEST_F(SchedulerTest, ResetNamesSequencesThatCannotFitAnyMore) {
   Start(Config());
   ASSERT_TRUE(Add(1, Prompt(1, 100), 30).ok());
