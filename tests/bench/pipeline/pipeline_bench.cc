@@ -81,6 +81,7 @@ absl::Status RunLocal(const std::string& model, int workers, uint32_t steps, Ste
   options.workers = workers;
   options.threads = 1;
   options.isa = engine::DetectIsa();
+  options.max_guessed_tokens = 0;  // as behind gRPC below
   options.observer = recorder;
   TANDEM_ASSIGN_OR_RETURN(const auto cluster, cli::LocalCluster::Create(options));
   return Generate(cluster->model(), cluster->dispatcher(), steps);
