@@ -181,7 +181,7 @@ void Cluster::PlaceOrMove(Time now) {
     if (!IsWorthMoving(all, to_place)) {
       to_place = std::move(more);
     } else if (loads()) {
-      plan_at_ = now + options_.settle;  // a load under way is not disturbed
+      plan_when_loaded_ = true;  // a load under way is not disturbed
       return;
     } else {
       GiveUpFor(&to_place);
@@ -195,12 +195,13 @@ void Cluster::PlaceOrMove(Time now) {
 void Cluster::GiveUpFor(std::vector<Plan>* better) {
   std::vector<uint64_t> given_up;
   for (const auto& [epoch, placed] : placed_) {
+    if (placed.drafts) continue;
     // One that stays as it is goes on.
     const auto same = std::find_if(better->begin(), better->end(),
                                    [&](const Plan& plan) { return HasSameStages(plan, placed.plan); });
     if (same != better->end()) {
       better->erase(same);
-    } else if (!placed.drafts) {
+    } else {
       given_up.push_back(epoch);
     }
   }
@@ -363,6 +364,7 @@ void Cluster::StartServing(Placed* placed, Time now) {
   spdlog::info("serving {} with {} stage(s), epoch {}", ModelOf(*placed).name(), spec.num_stages, spec.epoch);
   placed->serving = true;
   placed->served_since = now;
+  if (std::exchange(plan_when_loaded_, false)) plan_at_ = now;
 }
 
 void Cluster::TearDown(uint64_t epoch, const absl::Status& why) {

@@ -165,10 +165,11 @@ class Cluster {
   MeasuredLinks links_;                // between members
   std::map<uint64_t, Placed> placed_;  // by epoch
   uint64_t next_epoch_;
-  std::optional<Time> plan_at_;  // when to think about the placement again
-  int failures_ = 0;             // since the last minute of service
-  std::string problem_;          // why there is no placement, or one less, for people; empty: too few workers
-  std::string explained_;        // what clients were told last
+  std::optional<Time> plan_at_;    // when to think about the placement again
+  bool plan_when_loaded_ = false;  // then, too
+  int failures_ = 0;               // since the last minute of service
+  std::string problem_;            // why there is no placement, or one less, for people; empty: too few workers
+  std::string explained_;          // what clients were told last
 };
 
 }  // namespace tandem::coordinator

@@ -475,7 +475,7 @@ TEST_F(ClusterTest, JoinDuringALoadIsConsideredAfterIt) {
   EXPECT_EQ(other->messages.size(), 1u) << "only the welcome";
   Loaded(1, 100);
   EXPECT_EQ(phase(), v1::PHASE_SERVING);
-  Pass(milliseconds(300));
+  Pass(milliseconds(1));
   EXPECT_EQ(other->place().epoch(), 101u);
 }
 
