@@ -115,8 +115,9 @@ const LinkCost& LinkBetween(const PlanInput& input, const std::string& from, con
 // Seconds that the activations of `tokens` tokens take over a hop.
 double HopSeconds(const PlanInput& input, const LinkCost& link, engine::TensorType type, int32_t tokens);
 
-// Costs of ranges in constant time. Time of a layer is the larger of reading once the weights that its tokens use and
-// of its products: memory bounds decode, arithmetic bounds prefill. Attention is left out: it is the same for every
+// Costs of ranges in constant time. Time of a layer is that of reading once the weights that its tokens use, or of one
+// token's products if they take longer, and of the other tokens' products: memory bounds decode, arithmetic bounds
+// prefill, and steps of a few tokens take both. Attention is left out: it is the same for every
 // layer and small against the weights until the context is long.
 class CostModel {
  public:
