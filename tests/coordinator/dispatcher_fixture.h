@@ -78,6 +78,8 @@ class DispatcherTest : public ::testing::Test {
   DispatcherTest() { Create(Dispatcher::Options()); }
   // A dispatcher with these options and what all tests have in common; ends the one before.
   void Create(Dispatcher::Options options) {
+    if (dispatcher_ != nullptr) dispatcher_->Stop();
+    pipelines_.clear();  // their threads answer to it
     options.vocab = kFakeVocab;
     options.hidden = kFakeHidden;
     options.max_waiting = 8;
