@@ -194,7 +194,8 @@ void Cluster::PlaceOrMove(Time now) {
 
 void Cluster::GiveUpFor(std::vector<Plan>* better) {
   std::vector<uint64_t> given_up;
-  for (const auto& [epoch, placed] : placed_) {
+  for (const auto& entry : placed_) {
+    const Placed& placed = entry.second;
     if (placed.drafts) continue;
     // One that stays as it is goes on.
     const auto same = std::find_if(better->begin(), better->end(),
@@ -202,7 +203,7 @@ void Cluster::GiveUpFor(std::vector<Plan>* better) {
     if (same != better->end()) {
       better->erase(same);
     } else {
-      given_up.push_back(epoch);
+      given_up.push_back(placed.epoch);
     }
   }
   spdlog::info("{} pipeline(s) given up for {} that serve better", given_up.size(), better->size());
