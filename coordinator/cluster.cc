@@ -123,7 +123,7 @@ void Cluster::Stop() {
   sessions_.clear();
 }
 
-bool Cluster::loads() const {
+bool Cluster::is_loading() const {
   return std::any_of(placed_.begin(), placed_.end(),
                      [](const auto& entry) { return !entry.second.serving && !entry.second.drafts; });
 }
@@ -180,7 +180,7 @@ void Cluster::PlaceOrMove(Time now) {
     all.insert(all.end(), current.begin(), current.end());
     if (!IsWorthMoving(all, to_place)) {
       to_place = std::move(more);
-    } else if (loads()) {
+    } else if (is_loading()) {
       plan_when_loaded_ = true;  // a load under way is not disturbed
       return;
     } else {

@@ -127,8 +127,9 @@ class Cluster {
   Placed* FindPlaced(uint64_t epoch);
   const Placed* PlacedWith(uint64_t member) const;
   const Placed* Draft() const;  // null: no worker runs it
+  // A pipeline that serves, or loads; the draft model is none.
   bool serves() const;
-  bool loads() const;
+  bool is_loading() const;
   // Of all pipelines, with predictions as good as those of `input`'s candidates.
   std::vector<Plan> CurrentPlans(const PlanInput& input) const;
   // Ends the pipelines that are not in `better`, of which only the new ones are left.

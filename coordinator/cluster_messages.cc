@@ -61,7 +61,7 @@ v1::ClusterState Cluster::State() const {
   v1::ClusterState state;
   *state.mutable_model() = RefTo(model_);
   state.set_detail(Detail());
-  state.set_phase(serves() ? v1::PHASE_SERVING : loads() ? v1::PHASE_LOADING : v1::PHASE_WAITING);
+  state.set_phase(serves() ? v1::PHASE_SERVING : is_loading() ? v1::PHASE_LOADING : v1::PHASE_WAITING);
   if (draft_.model != nullptr) *state.mutable_draft_model() = RefTo(*draft_.model);
   for (const auto& [epoch, placed] : placed_) {
     *(placed.drafts ? state.mutable_draft() : state.add_pipelines()) = PlacementProto(placed.plan, &placed);

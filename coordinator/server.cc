@@ -117,7 +117,7 @@ struct Coordinator::Parts {
         generate(*model, dispatcher, [this](absl::StatusCode code) { metrics.OnFinished(code, {}); }),
         cluster(*model, draft != nullptr ? &draft->model() : nullptr, manager, file_reader, steps,
                 [this](v1::ClusterState* state) { Complete(state); }) {
-    if (draft != nullptr) draft->OnPipelineBroken(on_broken);
+    if (draft != nullptr) draft->set_on_pipeline_broken(on_broken);
   }
 
   Dispatcher::Options DispatcherOptions(const CoordinatorConfig& config, std::unique_ptr<DraftModel> draft) {

@@ -85,7 +85,7 @@ Dispatcher::Options DraftModel::DispatcherOptions() {
   return options;
 }
 
-void DraftModel::OnPipelineBroken(std::function<void(uint64_t epoch, absl::Status why)> callback) {
+void DraftModel::set_on_pipeline_broken(std::function<void(uint64_t epoch, absl::Status why)> callback) {
   MutexLock lock(&callback_mu_);
   on_pipeline_broken_ = std::move(callback);
 }

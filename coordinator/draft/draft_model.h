@@ -57,7 +57,7 @@ class DraftModel : public Drafter {
   // For pipelines on workers. Their epochs are not kEpoch.
   Dispatcher& dispatcher() { return dispatcher_; }
   // As Dispatcher::Options::on_pipeline_broken. Before the first of them is attached.
-  void OnPipelineBroken(std::function<void(uint64_t epoch, absl::Status why)> callback);
+  void set_on_pipeline_broken(std::function<void(uint64_t epoch, absl::Status why)> callback);
 
  private:
   class Request;

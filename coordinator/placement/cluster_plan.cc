@@ -104,10 +104,12 @@ class Search {
  public:
   explicit Search(const PlanInput& input) : input_(input), planner_(input) {}
 
-  // The best plans for `devices` beside `others`; of at most `most` pipelines. Errors: those of one pipeline.
+  // The best plans for `devices` beside `others`, of at most `most` pipelines; none if all would be too slow. Errors:
+  // those of one pipeline.
   absl::StatusOr<std::vector<Plan>> Find(const Group& devices, const std::vector<Plan>& others, int32_t most) {
     TANDEM_ASSIGN_OR_RETURN(const Plan one, planner_.PlanFor(devices));
-    std::vector<Plan> best = {one};
+    std::vector<Plan> best;
+    if (IsFair(one, others, {one})) best.push_back(one);
     const int32_t each = std::max(1, input_.min_stages);
     most = std::min(most, static_cast<int32_t>(devices.size()) / each);
     const auto consider = [&](std::optional<std::vector<Plan>> plans) {
@@ -196,11 +198,8 @@ std::vector<Plan> PlanMore(const PlanInput& input, const std::vector<Plan>& pipe
   if (most < 1 || free.empty() || static_cast<int32_t>(free.size()) < input.min_stages) return {};
   const absl::StatusOr<std::vector<Plan>> more = Search(input).Find(free, pipelines, most);
   if (!more.ok()) return {};
-  const double least = kSlowestPipeline * Fastest(pipelines, &Plan::decode_tokens_per_s);
-  const bool slow =
-      std::any_of(more->begin(), more->end(), [least](const Plan& plan) { return plan.decode_tokens_per_s < least; });
   const double all = SumOfSpeeds(pipelines);
-  if (slow || all + SumOfSpeeds(*more) < all * kPipelineGain) return {};
+  if (all + SumOfSpeeds(*more) < all * kPipelineGain) return {};
   return *more;
 }
 
